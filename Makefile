@@ -1,0 +1,61 @@
+# One command per chore. `make demo` and `make test` need nothing but Python and this folder.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+PARITY_PYTHON ?= .venv-parity/bin/python
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test test-slow check fix index parity bench check-backends clean
+
+demo: $(VENV)/installed            ## the main job: search, train, evaluate, report (about 2 minutes)
+	$(BIN)/keras-zoo run image-classification
+
+test: $(VENV)/dev                  ## the default tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-slow: $(VENV)/dev             ## every variant, whole searches, larger downloads
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+check: $(VENV)/dev                 ## what a change must pass: format, lint, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+fix: $(VENV)/dev                   ## formats and mends what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+index: $(VENV)/dev                 ## regenerates zoo/index.json and zoo/models.pyi from the families
+	$(BIN)/python -m tools.make_index
+
+parity: $(VENV)/dev $(PARITY_PYTHON)  ## compares every model with timm, records golden values
+	$(BIN)/python -m tools.parity --python $(PARITY_PYTHON)
+	$(MAKE) index
+
+bench: $(VENV)/dev                 ## prints every number of the README
+	$(BIN)/python -m pip install -q -e ".[bench]"
+	$(BIN)/python -m benchmarks.startup
+
+check-backends: $(VENV)/dev        ## graphs and weights on JAX; a smoke test on torch
+	$(BIN)/python -m pip install -q -e ".[jax,torch]"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_models.py tests/test_weights_convert.py -m "not tensorflow"
+	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/test_models.py -m "not tensorflow" -k "smoke or golden"
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python setup.py
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/bin/python setup.py
+	$(BIN)/python -m pip install -q -e ".[dev]"
+	touch $@ $(VENV)/installed
+
+.venv-parity/bin/python:
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install -q torch torchvision timm safetensors
+
+clean:
+	rm -rf $(VENV) .venv-parity runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

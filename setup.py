@@ -1,0 +1,60 @@
+"""Packaging of keras-zoo; the tools' settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "zoo" / "__init__.py").read_text("utf-8"))
+
+REQUIRED = [
+    "tensorflow>=2.20",
+    "keras>=3.12",
+    "keras-tuner>=1.4.8,<1.5",  # tuning overrides private methods
+    "tensorboard",  # imported by keras-tuner on every trial, undeclared there
+    "tensorflow-datasets>=4.9.8",
+    "importlib_resources",  # imported by tensorflow-datasets, undeclared there
+    "safetensors>=0.4.4",
+    "huggingface_hub>=0.30",
+    "filelock>=3.13",
+    "h5py>=3.11",
+    "numpy>=1.26",
+    "pillow>=10",
+    "typer>=0.15",
+    "rich>=13",
+    "matplotlib>=3.8",
+    "pandas>=2.1",
+    "scikit-learn>=1.4",
+]
+DEV = [  # pinned: the checks must not change by themselves
+    "pytest==9.2.0",
+    "pytest-xdist==3.8.0",
+    "pytest-cov==7.1.0",
+    "ruff==0.17.6",
+    "mypy==2.4.1",
+]
+BENCH = ["keras-hub", "kimm"]  # compared with, never imported by the packages
+
+setup(
+    name="keras-zoo",
+    version=VERSION[1] if VERSION else "0",
+    description="A model zoo for Keras 3 and TensorFlow: exact architectures, torch-free weights, "
+    "hyperparameter search and complete recipes",
+    long_description=(ROOT / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=find_packages(include=["zoo", "zoo.*", "tuning", "tuning.*", "recipes", "recipes.*"]),
+    package_data={"zoo": ["*.json", "*.pyi", "py.typed", "weights/*.json"], "tuning": ["py.typed"], "recipes": ["py.typed"]},
+    install_requires=REQUIRED,
+    extras_require={"jax": ["jax"], "torch": ["torch"], "dev": DEV, "bench": BENCH},
+    entry_points={"console_scripts": ["keras-zoo=recipes.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

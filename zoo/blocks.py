@@ -1,0 +1,273 @@
+"""Stateless building functions used by two or more families. Core Keras layers only.
+
+Tensors are channels-last, (B, H, W, C). A function that makes layers takes their name prefix: layer
+names are file format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+
+Tensor = Any  # a keras.KerasTensor
+Padding = Literal["sym", "same"]
+
+_DEFER: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("defer", default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormConfig:
+    """BatchNorm constants and padding: they belong to the config, not to a default."""
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9  # Keras' sense: 1 - torch's 0.1
+    padding: Padding = "sym"  # "sym": k // 2 on both sides; "same": TensorFlow's, more at the end
+
+
+@dataclass(frozen=True)
+class StageStride:
+    """Stride and dilation of one stage; `first_dilation` is that of the map the stage receives."""
+
+    stride: int
+    first_dilation: int
+    dilation: int
+
+
+def plan_strides(
+    strides: tuple[int, ...], *, start: int, output_stride: int | None
+) -> tuple[StageStride, ...]:
+    """Turns strides that would pass `output_stride` into dilations, as timm does."""
+    plan, total, dilation = [], start, 1
+    for stride in strides:
+        first = dilation
+        if output_stride is not None and total * stride > output_stride:
+            dilation, stride = dilation * stride, 1  # noqa: PLW2901
+        total *= stride
+        plan.append(StageStride(stride, first, dilation))
+    return tuple(plan)
+
+
+def drop_path_rates(rate: float, blocks: int, *, last: bool) -> list[float]:
+    """Linearly growing rates; `last` says whether the last block gets `rate` itself."""
+    steps = max(blocks - 1, 1) if last else blocks
+    return [rate * i / steps for i in range(blocks)]
+
+
+class _Zeros(keras.initializers.Initializer):
+    """Stands in for an initializer whose values a checkpoint is about to replace."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None, **_: Any) -> Any:
+        return keras.ops.zeros(shape, dtype=dtype)
+
+
+@contextlib.contextmanager
+def deferred_kernels() -> Iterator[list[Any]]:
+    """Inside, convolution kernels start as zeros; yields the layers to be filled.
+
+    Each layer carries its real initializer, so configs and re-initialisation are unaffected.
+    """
+    layers: list[Any] = []
+    token = _DEFER.set(layers)
+    try:
+        yield layers
+    finally:
+        _DEFER.reset(token)
+
+
+def kernel_initializer() -> keras.initializers.Initializer:
+    """He uniform by fan-out: the variance of torchvision's and timm's start, drawn twice as fast.
+
+    Source: He et al. 2015, arXiv:1502.01852, eq. 14.
+    """
+    return keras.initializers.VarianceScaling(2.0, "fan_out", "uniform")
+
+
+def _call(layer: Any, x: Tensor) -> Tensor:
+    pending = _DEFER.get()
+    if pending is None:
+        return layer(x)
+    attribute = (
+        "depthwise_initializer" if hasattr(layer, "depthwise_initializer") else "kernel_initializer"
+    )
+    real = getattr(layer, attribute)
+    setattr(layer, attribute, _Zeros())
+    y = layer(x)
+    setattr(layer, attribute, real)
+    pending.append(layer)
+    return y
+
+
+def _pad(
+    x: Tensor, kernel: int, stride: int, dilation: int, padding: Padding, name: str
+) -> tuple[Tensor, str]:
+    if padding == "same" or stride == 1 or kernel == 1:
+        return x, "same"  # at stride 1 an odd kernel's SAME is symmetric
+    return keras.layers.ZeroPadding2D(dilation * (kernel // 2), name=f"{name}_pad")(x), "valid"
+
+
+def conv(
+    x: Tensor,
+    width: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    name: str,
+    padding: Padding = "sym",
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> Tensor:
+    """Convolution: (B, H, W, C) -> (B, H/stride, W/stride, width)."""
+    x, mode = _pad(x, kernel, stride, dilation, padding, name)
+    layer = keras.layers.Conv2D(
+        width,
+        kernel,
+        stride,
+        mode,
+        dilation_rate=dilation,
+        groups=groups,
+        use_bias=bias,
+        kernel_initializer=kernel_initializer(),
+        name=name,
+    )
+    return _call(layer, x)
+
+
+def depthwise_conv(
+    x: Tensor,
+    kernel: int,
+    stride: int = 1,
+    *,
+    name: str,
+    padding: Padding = "sym",
+    dilation: int = 1,
+) -> Tensor:
+    """Depthwise convolution without bias: (B, H, W, C) -> (B, H/stride, W/stride, C)."""
+    x, mode = _pad(x, kernel, stride, dilation, padding, name)
+    layer = keras.layers.DepthwiseConv2D(
+        kernel,
+        stride,
+        mode,
+        dilation_rate=dilation,
+        use_bias=False,
+        depthwise_initializer=kernel_initializer(),
+        name=name,
+    )
+    return _call(layer, x)
+
+
+def batch_norm(x: Tensor, norm: NormConfig, *, name: str, zero_gamma: bool = False) -> Tensor:
+    """Batch normalisation over (B, H, W); `zero_gamma` starts a residual branch at nothing."""
+    return keras.layers.BatchNormalization(
+        epsilon=norm.epsilon,
+        momentum=norm.momentum,
+        gamma_initializer="zeros" if zero_gamma else "ones",
+        name=name,
+    )(x)
+
+
+def activation(x: Tensor, kind: str | None, *, name: str) -> Tensor:
+    """Applies a Keras activation by name; None is the identity and adds no layer."""
+    return x if kind is None else keras.layers.Activation(kind, name=name)(x)
+
+
+def conv_norm(
+    x: Tensor,
+    width: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    name: str,
+    norm: NormConfig,
+    act: str | None = None,
+    dilation: int = 1,
+    groups: int = 1,
+    suffix: str = "",
+    zero_gamma: bool = False,
+) -> Tensor:
+    """Convolution, batch norm, activation: layers `{name}_conv{suffix}`, `_bn{suffix}`, `_act{suffix}`."""
+    x = conv(
+        x,
+        width,
+        kernel,
+        stride,
+        name=f"{name}_conv{suffix}",
+        padding=norm.padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    x = batch_norm(x, norm, name=f"{name}_bn{suffix}", zero_gamma=zero_gamma)
+    return activation(x, act, name=f"{name}_act{suffix}")
+
+
+def drop_path(x: Tensor, rate: float, *, name: str) -> Tensor:
+    """Stochastic depth: drops the whole branch of an example. Source: arXiv:1603.09382, section 3."""
+    if rate == 0:
+        return x
+    return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=name)(x)
+
+
+def squeeze_excite(
+    x: Tensor, width: int, *, name: str, act: str = "relu", gate: str = "sigmoid"
+) -> Tensor:
+    """Channel attention: (B, H, W, C) -> (B, H, W, C). Source: arXiv:1709.01507, fig. 3."""
+    channels = x.shape[-1]
+    s = keras.layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_pool")(x)  # (B, 1, 1, C)
+    s = conv(s, width, 1, name=f"{name}_reduce", bias=True)
+    s = activation(s, act, name=f"{name}_act")
+    s = conv(s, channels, 1, name=f"{name}_expand", bias=True)
+    s = activation(s, gate, name=f"{name}_gate")
+    return keras.layers.Multiply(name=f"{name}_scale")([x, s])
+
+
+def max_pool(x: Tensor, kernel: int, stride: int, *, name: str, padding: Padding = "sym") -> Tensor:
+    """Max pooling of a non-negative map: padding with zeros equals padding with -inf there."""
+    x, mode = _pad(x, kernel, stride, 1, padding, name)
+    return keras.layers.MaxPooling2D(kernel, stride, mode, name=name)(x)
+
+
+def global_pool(x: Tensor, kind: str | None) -> Tensor:
+    """(B, H, W, C) -> (B, C) by "avg" or "max", (B, 2C) by "avgmax"; None keeps the map."""
+    if kind is None:
+        return x
+    average = keras.layers.GlobalAveragePooling2D(name="head_pool")
+    if kind == "avg":
+        return average(x)
+    largest = keras.layers.GlobalMaxPooling2D(name="head_pool_max")
+    if kind == "max":
+        return largest(x)
+    return keras.layers.Concatenate(name="head_pool_both")([average(x), largest(x)])
+
+
+def classifier(x: Tensor, *, num_classes: int, dropout: float, activation: str | None) -> Tensor:
+    """(B, C) -> (B, num_classes) logits in float32, whatever the policy; 0 classes: x as it is."""
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="head_dropout")(x)
+    if not num_classes:
+        return x
+    return keras.layers.Dense(
+        num_classes,
+        activation=activation,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        dtype="float32",
+        name="head",
+    )(x)
+
+
+def linear_head(
+    x: Tensor,
+    config: Any,  # noqa: ARG001 - every head takes the family's config; this one needs nothing of it
+    *,
+    num_classes: int,
+    pool: str | None,
+    dropout: float,
+    activation: str | None,
+) -> Tensor:
+    """Global pooling and one dense layer: (B, H, W, C) -> (B, num_classes)."""
+    x = global_pool(x, pool)
+    return classifier(x, num_classes=num_classes, dropout=dropout, activation=activation)

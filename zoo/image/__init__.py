@@ -1,0 +1,15 @@
+"""Image architectures: one family per file, listed here and nowhere else."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from zoo.spec import Family
+
+FAMILIES = ("resnet", "mobilenetv2", "mobilenetv3", "efficientnet")
+
+
+def load_family(name: str) -> Family:
+    """Imports a family's module and returns its declaration."""
+    return cast("Family", importlib.import_module(f"zoo.image.{name}").FAMILY)

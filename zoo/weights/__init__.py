@@ -1,0 +1,1 @@
+"""Weights: fetched, verified, read, renamed, checked on both sides; and written back."""
