@@ -12,10 +12,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from zoo.catalog import find_variant, resolve_name, weights_info
 from zoo.errors import DataError, OptionValueError, SourceError
+from zoo.pixels import DECODE_ERRORS, convert
 from zoo.record import get_record
 from zoo.spec import Preprocessing
 
@@ -117,15 +118,10 @@ def read_image(path: str | os.PathLike[str], channels: int = 3) -> Array:
         )
     try:
         with Image.open(path) as image:
-            image.load()
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                rgba = image.convert("RGBA")
-                white = Image.new("RGBA", rgba.size, "white")
-                image = Image.alpha_composite(white, rgba)  # noqa: PLW2901
-            pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+            pixels = np.asarray(convert(image, channels))
     except FileNotFoundError as error:
         raise SourceError(f"There is no image file at `{os.fspath(path)}`.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except DECODE_ERRORS as error:
         raise DataError(f"`{os.fspath(path)}` cannot be read as an image: {error}.") from error
     return pixels[..., None] if channels == 1 else pixels
 
