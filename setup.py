@@ -47,7 +47,11 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["zoo", "zoo.*", "tuning", "tuning.*", "recipes", "recipes.*"]),
-    package_data={"zoo": ["*.json", "*.pyi", "py.typed", "weights/*.json"], "tuning": ["py.typed"], "recipes": ["py.typed"]},
+    package_data={
+        "zoo": ["*.json", "*.pyi", "py.typed", "weights/*.json"],
+        "tuning": ["py.typed"],
+        "recipes": ["py.typed"],
+    },
     install_requires=REQUIRED,
     extras_require={"jax": ["jax"], "torch": ["torch"], "dev": DEV, "bench": BENCH},
     entry_points={"console_scripts": ["keras-zoo=recipes.cli:main"]},

@@ -1,4 +1,4 @@
-"""The contract of every image model, from the catalog; one variant per family in the default run."""
+"""The contract of every image model in the catalog; by default one variant per family."""
 
 from __future__ import annotations
 
@@ -85,8 +85,7 @@ def test_parameters_equal_the_metadata(name: str) -> None:
 def test_feature_names_strides_and_channels(name: str) -> None:
     backbone = zoo.create_backbone(name, input_size=64)
     maps = backbone.output
-    assert list(maps)[0] == "stem"
-    assert list(maps)[1:] == [f"stage{i}" for i in range(1, len(maps))]
+    assert list(maps) == ["stem", *(f"stage{i}" for i in range(1, len(maps)))]
     strides = [64 // m.shape[1] for m in maps.values()]
     assert strides == sorted(strides)
     assert strides[0] == 2
@@ -103,7 +102,9 @@ def test_feature_names_strides_and_channels(name: str) -> None:
 def test_chosen_stages(name: str) -> None:
     backbone = zoo.create_backbone(name, stages=["stage2", "stage4"], input_size=64)
     assert list(backbone.output) == ["stage2", "stage4"]
-    with pytest.raises(OptionValueError, match=r"`stages` must be among stem, stage1.*got 'stage9'"):
+    with pytest.raises(
+        OptionValueError, match=r"`stages` must be among stem, stage1.*got 'stage9'"
+    ):
         zoo.create_backbone(name, stages=["stage9"], input_size=64)
     with pytest.raises(OptionValueError, match="no head, so it takes no `num_classes`"):
         zoo.create_backbone(name, num_classes=3)
@@ -178,7 +179,9 @@ def test_every_trainable_variable_gets_a_gradient(name: str) -> None:
         loss = keras.ops.mean(model(noise((4, 64, 64, 3)), training=True) ** 2)
     values = [v.value for v in model.trainable_variables]
     gradients = tape.gradient(loss, values)
-    assert [v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None] == []
+    assert [
+        v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None
+    ] == []
 
 
 @ONE
@@ -232,7 +235,7 @@ def test_an_unknown_option_names_the_close_ones() -> None:
     with pytest.raises(OptionError, match=r"`num_clases`. Did you mean num_classes\?"):
         zoo.create_model("test_resnet", num_clases=3)
     with pytest.raises(TypeError):
-        zoo.models.resnet50(weigths=None)
+        zoo.models.resnet50(weigths=None)  # type: ignore[call-arg]
 
 
 def test_the_dtype_policy_is_restored() -> None:

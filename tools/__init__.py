@@ -1,0 +1,1 @@
+"""Chores of the repository: the catalog's index, parity with references, weights' records."""

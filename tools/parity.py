@@ -1,7 +1,7 @@
 """Compares every catalog model with its reference and records golden values: `make parity`.
 
-For each variant the reference process (tools/parity_reference.py, in its own environment with torch
-and timm: `--python`) saves a checkpoint folder with deterministic weights. Ours opens that folder with
+For each variant the reference process (tools/parity_reference.py, in an environment of its own with
+torch and timm: `--python`) saves a checkpoint folder with deterministic weights. Ours opens it with
 `zoo.from_pretrained`, must give the same outputs at 224 and 193 px, and must export the checkpoint
 bit for bit. Sampled logits and the errors go to `tests/golden/<family>.json`.
 """
@@ -25,7 +25,7 @@ from safetensors.numpy import load_file
 import zoo
 from tests.fill import noise
 from tools.make_index import catalog
-from zoo.spec import Family, Variant
+from zoo.spec import Variant
 
 ROOT = Path(__file__).parents[1]
 GOLDEN = ROOT / "tests" / "golden"
@@ -68,7 +68,7 @@ def error(ours: Any, theirs: Any) -> float:
     return float(np.abs(ours - theirs).max() / theirs.std())
 
 
-def measure(variant: Variant, folder: Path) -> dict[str, Any]:
+def measure(folder: Path) -> dict[str, Any]:
     """Errors at both sizes, and the samples that the default tests compare with."""
     reference = np.load(folder / "reference.npz")
     found: dict[str, Any] = {"logits": {}}
@@ -122,12 +122,12 @@ def _feature_error(variant: Variant, source: Path, stride: int, theirs: Any) -> 
     return min(error(m, theirs) for m in maps if tuple(m.shape) == theirs.shape)
 
 
-def run(reference: Reference, family: Family, variant: Variant, *, extras: bool) -> dict[str, Any]:
+def run(reference: Reference, variant: Variant, *, extras: bool) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(prefix="parity-"))
     try:
         answer = reference.ask(variant.name, folder, extras=extras)
         entry: dict[str, Any] = {"reference": reference.versions, "keys": answer["keys"]}
-        entry |= measure(variant, folder)
+        entry |= measure(folder)
         if extras:
             entry["extras"] = {
                 k: float(f"{v:.1e}") for k, v in measure_extras(variant, folder).items()
@@ -154,7 +154,7 @@ def main() -> None:
         path = GOLDEN / f"{family.name}.json"
         golden = json.loads(path.read_text()) if path.exists() else {}
         extras = variant.params < 30e6 and zlib.crc32(variant.name.encode()) % 3 == 0
-        entry = run(reference, family, variant, extras=extras)
+        entry = run(reference, variant, extras=extras)
         worst = max([entry["error"], *entry.get("extras", {}).values()])
         good = worst <= BAR and entry["round_trip"]
         print(f"{variant.name:36} {worst:.1e} {'ok' if good else 'FAILED'}", flush=True)

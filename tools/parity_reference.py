@@ -1,8 +1,8 @@
 """The reference's side of `make parity`; runs in an environment with torch and timm, not ours.
 
-Reads requests from standard input, one JSON object a line ({"name", "folder", "extras"}), fills the
-reference model deterministically, saves it to the folder as timm saves models, with the outputs that
-ours are compared with, and answers with one line each.
+Reads requests from standard input, one JSON object a line ({"name", "folder", "extras"}). For each
+it fills the reference model deterministically, saves it to the folder as timm saves models, beside
+the outputs that ours are compared with, and answers with one line.
 """
 
 from __future__ import annotations

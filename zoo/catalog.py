@@ -25,11 +25,7 @@ _REGISTRY = Path(__file__).with_name("weights") / "registry.json"
 @functools.cache
 def _index() -> dict[str, ModelInfo]:
     records = json.loads(_INDEX.read_text(encoding="utf-8"))
-    tuples = ("weights", "weights_licenses", "aliases")
-    return {
-        name: ModelInfo(name=name, **{k: tuple(v) if k in tuples else v for k, v in record.items()})
-        for name, record in records.items()
-    }
+    return {name: ModelInfo.from_record(name, record) for name, record in records.items()}
 
 
 @functools.cache
@@ -96,7 +92,7 @@ def list_models(
 
 
 def resolve_name(name: str) -> tuple[str, str | None]:
-    """Splits `arch.tag` and follows aliases: returns the catalog name and the tag, if one was given.
+    """Splits `arch.tag` and follows aliases; returns the catalog name and the tag, if given.
 
     Raises:
         UnknownModelError: No such model; the close names are listed.

@@ -1,6 +1,6 @@
 """Errors a user can act on: each names the rule, what was received and the way out.
 
-Every class also derives from the builtin a caller would expect, so that `except ValueError` keeps working.
+Every class also derives from the builtin a caller would expect: `except ValueError` keeps working.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class ZooError(Exception):
-    """Base of every error raised on purpose; the command line prints it as one line and exits with 2."""
+    """Base of every error raised on purpose; the command line prints one line and exits with 2."""
 
 
 class UnknownNameError(ZooError, ValueError):

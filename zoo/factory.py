@@ -36,8 +36,8 @@ def create_model(
         **options: `num_classes` (0: pooled features; default: the weights', else 1000),
             `input_size` (pixels, int or (H, W)), `in_channels`, `dropout`, `drop_path`, `pool`
             ("avg", "max", "avgmax", None), `classifier_activation` (None: logits), `preprocess`
-            (True: takes 0-255 pixels), `output_stride`, `stem` ("default", or "small" for 28-64 px),
-            `dtype` (a Keras dtype policy).
+            (True: takes 0-255 pixels), `output_stride`, `stem` ("default", or "small" for images
+            of 28-64 px), `dtype` (a Keras dtype policy).
 
     Returns:
         A functional `keras.Model`: (B, H, W, C) -> (B, num_classes).
@@ -104,7 +104,8 @@ def _cut(model: keras.Model, stages: tuple[str, ...]) -> keras.Model:
     unknown = [stage for stage in stages if stage not in model.output]
     if unknown:
         raise OptionValueError(
-            f"`stages` must be among {', '.join(model.output)} for {model.name}; got {unknown[0]!r}."
+            f"`stages` must be among {', '.join(model.output)} for {model.name}; "
+            f"got {unknown[0]!r}."
         )
     return keras.Model(
         model.input, {stage: model.output[stage] for stage in stages}, name=model.name

@@ -1,4 +1,4 @@
-"""Every catalog model as a function of its own: `zoo.models.resnet50(weights=None, num_classes=10)`.
+"""Every catalog model as a function: `zoo.models.resnet50(weights=None, num_classes=10)`.
 
 The functions are made from the index on first use; `models.pyi` beside this file lists them for
 editors and type checkers and is generated with the index.
@@ -48,8 +48,9 @@ def _parameters() -> list[inspect.Parameter]:
 def describe(info: ModelInfo) -> str:
     """The docstring of a model's function."""
     tags = ", ".join(info.weights) or "none published"
+    cost = f"{info.params:,} parameters, {info.macs / 1e9:.2f} GMACs at {info.input_size} px"
     return (
-        f"{info.name}: {info.params:,} parameters, {info.macs / 1e9:.2f} GMACs at {info.input_size} px.\n\n"
+        f"{info.name}: {cost}.\n\n"
         f"Source: {info.paper}. Weights: {tags}. Arguments as in `zoo.create_model`.\n"
     )
 

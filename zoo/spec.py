@@ -1,4 +1,4 @@
-"""What a family of architectures declares, and what the catalog says of a model. Imports no Keras."""
+"""What a family declares and what the catalog says of a model. Imports no Keras."""
 
 from __future__ import annotations
 
@@ -148,3 +148,11 @@ class ModelInfo:
     reference: str
     parity: float | None  # largest |difference| / std of the reference's logits, 224 and 193 px
     aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def from_record(cls, name: str, record: Mapping[str, Any]) -> ModelInfo:
+        """Builds the entry from its JSON form, in which tuples are lists."""
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in record.items()
+        }
+        return cls(name=name, **fields)

@@ -1,8 +1,8 @@
 """EfficientNet B0-B7 and EfficientNet-Lite: compound scaling of a searched B0.
 
-Source: Tan and Le 2019, arXiv:1905.11946, table 1 and section 3.3. Constants as in timm: plain names
-pad symmetrically with epsilon 1e-5, `tf_` names have TensorFlow's SAME padding and epsilon 1e-3, as
-keras.applications has. Lite: no squeeze-excitation, ReLU6, stem and head not scaled.
+Source: Tan and Le 2019, arXiv:1905.11946, table 1 and section 3.3. Constants as in timm: plain
+names pad symmetrically with epsilon 1e-5; `tf_` names have TensorFlow's SAME padding and epsilon
+1e-3, as keras.applications has. Lite: no squeeze-excitation, ReLU6, stem and head not scaled.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The trunk of inverted residuals that MobileNet V2/V3 and EfficientNet share.
 
-Source: Sandler et al. 2018, arXiv:1801.04381, fig. 3; squeeze-excitation inside: Howard et al. 2019,
+Source: Sandler et al. 2018, arXiv:1801.04381, fig. 3; with squeeze-excitation: Howard et al. 2019,
 arXiv:1905.02244, fig. 4. Channel rounding as in TensorFlow's reference code and timm.
 """
 
@@ -175,7 +175,7 @@ def features(
     small_stem: bool,
     drop_path: float,
 ) -> dict[str, Tensor]:
-    """Maps (B, H, W, 3) to `stem` at stride 2, `stage1`, ...; the small stem divides strides by 4."""
+    """Maps (B, H, W, 3) to `stem` at stride 2, `stage1`, ...; a small stem divides strides by 4."""
     x = conv_norm(
         x,
         config.stem_width,

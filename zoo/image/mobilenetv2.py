@@ -1,6 +1,6 @@
 """MobileNet V2: linear bottlenecks and ReLU6.
 
-Source: Sandler et al. 2018, arXiv:1801.04381, table 2; constants as in timm, which pads symmetrically.
+Source: Sandler et al. 2018, arXiv:1801.04381, table 2; constants and symmetric padding as in timm.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STAGES = (  # table 2: expansion, width, repeats, stride
 
 
 def config(width: float, depth: float = 1.0) -> TrunkConfig:
-    """Scales table 2; the deepened sizes ("d") leave stem, head and the outer stages' depth alone."""
+    """Scales table 2; deepened sizes ("d") leave stem, head and the outer stages' depth alone."""
     deepened = depth != 1.0
     return TrunkConfig(
         stem_width=32 if deepened else round_width(32 * width),

@@ -7,6 +7,7 @@ have TensorFlow's SAME padding and epsilon 1e-3, as keras.applications has.
 from __future__ import annotations
 
 from dataclasses import replace
+
 import keras
 
 from zoo.blocks import NormConfig, Tensor, classifier, conv, global_pool
@@ -70,7 +71,7 @@ def config(
     *,
     act: str = "hard_silu",
 ) -> TrunkConfig:
-    """Scales a table; below 0.75 the stem keeps its 16 channels, the head keeps its width always."""
+    """Scales a table, never the head's width; below 0.75 the stem keeps its 16 channels."""
     return TrunkConfig(
         stem_width=16 if width < 0.75 else round_width(16 * width),
         stages=scale_stages(stages, width=width, depth=depth),

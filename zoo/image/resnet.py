@@ -134,7 +134,7 @@ def features(
     small_stem: bool,
     drop_path: float,
 ) -> dict[str, Tensor]:
-    """Maps (B, H, W, 3) to `stem`, `stage1`, ... at strides 2, 4, 8, 16, 32; small: 1, 1, 2, 4, 8."""
+    """Maps (B, H, W, 3) to `stem`, `stage1`, ...: strides 2, 4, 8, 16, 32; small 1, 1, 2, 4, 8."""
     x = stem(x, config, small=small_stem)
     maps = {"stem": x}
     if not small_stem:

@@ -60,7 +60,7 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsReport:
-    """What loading a checkpoint did; names of ours are `layer/variable`, of theirs as in the file."""
+    """What loading a checkpoint did; our names are `layer/variable`, theirs as in the file."""
 
     source: str
     layout: str
@@ -139,10 +139,13 @@ def adapt_stem(kernel: Array, channels: int) -> Array:
     One channel sums the kernel's channels; more repeat them in order, scaled so that equal input
     in all channels gives the same response.
     """
+    width = kernel.shape[2]
     if channels == 1:
-        return kernel.sum(axis=2, keepdims=True)
-    repeats = -(-channels // kernel.shape[2])
-    return np.tile(kernel, (1, 1, repeats, 1))[:, :, :channels] * (kernel.shape[2] / channels)
+        adapted: Array = kernel.sum(axis=2, keepdims=True)
+    else:
+        repeats = -(-channels // width)
+        adapted = np.tile(kernel, (1, 1, repeats, 1))[:, :, :channels] * (width / channels)
+    return adapted
 
 
 def _fit(slot: Slot, value: Array, first: Any, *, replace_head: bool) -> Array | None:

@@ -59,7 +59,7 @@ def timm_weights_info(config: dict[str, Any], source: str) -> WeightsInfo | None
         tag=str(cfg.get("tag", "")),
         source=source,
         license=str(cfg.get("license") or "apache-2.0"),  # timm's own default on its model cards
-        num_classes=int(config.get("num_classes", cfg.get("num_classes", 1000))),
+        num_classes=int((cfg | config).get("num_classes", 1000)),
         preprocessing=Preprocessing(
             mean=tuple(cfg.get("mean", Preprocessing.mean)),
             std=tuple(cfg.get("std", Preprocessing.std)),
@@ -90,7 +90,7 @@ def family_of(model: keras.Model) -> Family:
 def load_weights(
     model: keras.Model,
     source: str | os.PathLike[str],
-    strict: bool = True,  # noqa: FBT001, FBT002
+    strict: bool = True,
 ) -> WeightsReport:
     """Loads a checkpoint into a catalog model; on an error the model is left as it was.
 

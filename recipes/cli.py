@@ -1,0 +1,252 @@
+"""The command `keras-zoo`. Imports nothing heavy before a command needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import recipes
+from zoo import catalog
+from zoo.errors import OptionValueError, ZooError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the user's own setting wins
+
+app = typer.Typer(
+    name="keras-zoo",
+    help="A model zoo for Keras 3: list models, run recipes, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+OUT = Console()
+ERR = Console(stderr=True)
+
+
+@contextlib.contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Keeps TensorFlow's start-up notes, written below Python and below its own log level, away."""
+    if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
+        yield
+        return
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def _load_keras() -> None:
+    import logging
+
+    with _quiet_start():
+        import keras  # noqa: F401
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # advice on retracing, for a script
+
+
+@app.command("list")
+def list_(
+    pattern: Annotated[str | None, typer.Argument(help="Shell-style, such as 'resnet*'.")] = None,
+    family: Annotated[str | None, typer.Option(help="Such as resnet.")] = None,
+    pretrained: Annotated[
+        bool | None, typer.Option("--pretrained/--not-pretrained", help="With published weights.")
+    ] = None,
+    license: Annotated[  # noqa: A002 - the flag's name
+        str | None, typer.Option(help="Of the weights, such as apache-2.0.")
+    ] = None,
+    max_params: Annotated[int | None, typer.Option(help="Largest number of parameters.")] = None,
+) -> None:
+    """List models: size, cost, weights, measured parity."""
+    names = catalog.list_models(
+        pattern, family=family, pretrained=pretrained, license=license, max_params=max_params
+    )
+    if not names:
+        raise OptionValueError(f"No model matches {pattern!r} and the filters.")
+    table = Table(box=None, header_style="bold")
+    for title, justify in (
+        ("model", "left"), ("params", "right"), ("GMACs", "right"), ("px", "right"),
+        ("weights", "right"), ("parity", "right"),
+    ):  # fmt: skip
+        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for info in map(catalog.model_info, names):
+        table.add_row(
+            info.name,
+            f"{info.params / 1e6:.1f}M",
+            f"{info.macs / 1e9:.2f}",
+            str(info.input_size),
+            str(len(info.weights) or "-"),
+            "-" if info.parity is None else f"{info.parity:.0e}",
+        )
+    OUT.print(table)
+
+
+@app.command()
+def info(name: Annotated[str, typer.Argument(help="A model, or model.tag.")]) -> None:
+    """Describe a model: parameters, licence, weights, paper."""
+    found = catalog.model_info(name)
+    for field, value in vars(found).items() if hasattr(found, "__dict__") else ():
+        shown = ", ".join(value) if isinstance(value, tuple) else value
+        OUT.print(f"[bold]{field:18}[/bold] {shown if shown not in ('', None) else '-'}")
+
+
+@app.command("recipes")
+def recipes_() -> None:
+    """List the recipes."""
+    for name in recipes.list_recipes():
+        OUT.print(f"[bold]{name:24}[/bold] {recipes.RECIPES[name][1]}")
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe, see `keras-zoo recipes`.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder of class folders, CSV with an image column, TFDS name, or a packaged set."
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A model of the catalog.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A tag, file or address.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification, multi-label or regression.")
+    ] = None,
+    image_column: Annotated[str | None, typer.Option(help="Of a CSV.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="Target column of a CSV; repeatable.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    stem: Annotated[str | None, typer.Option(help="default, or small for 28-64 px.")] = None,
+    tune: Annotated[int | None, typer.Option(help="Trials of the search; 0: none.")] = None,
+    algorithm: Annotated[
+        str | None, typer.Option(help="random, grid, hyperband or bayesian.")
+    ] = None,
+    search_epochs: Annotated[int | None, typer.Option(help="Epochs of a trial.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the final training.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Repetitions, where a recipe compares.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Use only so many examples.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes of the search.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same result.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Smallest size, to see it work.")] = False,
+    out: Annotated[
+        str | None, typer.Option(help="Run folder; default: a new one in runs/.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
+    ] = False,
+    config: Annotated[str | None, typer.Option(help="A config.json to run again.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.")] = False,
+) -> None:
+    """Run a recipe from data to report."""
+    given = {
+        "data": data, "model": model, "weights": weights, "task": task,
+        "image_column": image_column, "target_columns": tuple(target) if target else None,
+        "image_size": image_size, "stem": stem, "tune": tune, "algorithm": algorithm,
+        "search_epochs": search_epochs, "epochs": epochs, "seeds": seeds, "limit": limit,
+        "workers": workers, "seed": seed, "smoke": smoke or None, "out": out,
+        "resume": resume or None, "quiet": quiet or None,
+    }  # fmt: skip
+    options = {name: value for name, value in given.items() if value is not None}
+    _load_keras()
+    result = recipes.run(recipe, **{**_configured(recipe, config, options), **options})
+    _summary(result)
+
+
+def _configured(recipe: str, config: str | None, options: dict[str, Any]) -> dict[str, Any]:
+    """The options to start from: those of `--config`, or of the run that `--resume` continues."""
+    from recipes.folder import CONFIG, read_config
+
+    path = config
+    if path is None and options.get("resume") and "out" in options:
+        resumed = Path(options["out"]) / CONFIG
+        path = str(resumed) if resumed.exists() else None
+    if path is None:
+        return {}
+    name, saved = read_config(path)
+    if name != recipe:
+        raise OptionValueError(f"`{path}` is of the recipe {name}, not {recipe}.")
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+
+
+def _summary(result: recipes.RunResult) -> None:
+    metrics = result.metrics
+    head = metrics["headline"]
+    label = head.replace("_", " ")
+    OUT.print(f"test {label} [bold]{metrics['test'][head]:.4f}[/bold]", end="")
+    base = metrics["baseline"]
+    OUT.print(f", baseline {base[head]:.4f} ({base['name']})")
+    OUT.print(f"{metrics['seconds']['total']:.0f} s; report: {result.folder / 'report.html'}")
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A .keras file or folder, or a model name.")],
+    images: Annotated[list[str], typer.Argument(help="Image files.")],
+    top: Annotated[int, typer.Option(help="Classes per image.")] = 5,
+    weights: Annotated[str, typer.Option(help="For a model name: a tag.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Name what image files show."""
+    _load_keras()
+    import zoo
+    from zoo.deploy.predictor import predictor
+
+    place = Path(model)
+    opened: Any = model if place.exists() or place.suffix == ".keras" else None
+    chosen = predictor(opened if opened else zoo.create_model(model, weights))
+    answers = chosen.classify(images, top=top)
+    if as_json:
+        rows = {
+            path: [{"name": p.name, "index": p.index, "value": p.value} for p in answer]
+            for path, answer in zip(images, answers, strict=True)
+        }
+        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+        return
+    for path, answer in zip(images, answers, strict=True):
+        OUT.print(f"[bold]{path}[/bold]")
+        for guess in answer:
+            OUT.print(f"  {guess.value:7.3f}  {guess.name}", highlight=False)
+
+
+def main() -> None:
+    """Entry point: a known error is one line and exit code 2, an interruption 130."""
+    try:
+        app(standalone_mode=False)
+    except ZooError as error:
+        _fail(str(error))
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        ERR.print("Interrupted. Finished work is kept; add --out FOLDER --resume to go on.")
+        sys.exit(130)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's usage errors
+            _fail(error.format_message())
+        raise
+
+
+def _fail(message: str) -> None:
+    ERR.print(f"[bold red]error:[/bold red] {_escaped(message)}", highlight=False, soft_wrap=True)
+    sys.exit(2)
+
+
+def _escaped(message: str) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(message.split()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The report of a fine-tuning: both networks' curves over the same seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from recipes.curves import learning_curves
+from recipes.data import Split
+from recipes.folder import RunFolder
+from recipes.image_report import footer, picture, test_blocks, use_blocks, words
+from recipes.report import KeyNumbers, Section, Table, Text, render
+from recipes.training import METRICS
+
+if TYPE_CHECKING:
+    from recipes.finetune_image import Arm
+
+Array = np.ndarray[Any, np.dtype[Any]]
+TITLES = {"pretrained": "pretrained", "scratch": "from scratch"}
+
+
+def write_report(
+    folder: RunFolder,
+    metrics: dict[str, Any],
+    *,
+    split: Split,
+    outputs: Array,
+    arms: list[Arm],
+) -> None:
+    """Writes the pictures and `report.html`."""
+    sections = [
+        Section(title="Result", blocks=[_numbers(metrics, arms), _arms(metrics)]),
+        Section(title="Curves", blocks=[_curves(folder, metrics, arms), Text(_schedule())]),
+        Section(title="Test", blocks=test_blocks(folder, metrics, split, outputs)),
+        Section(title="Use it", blocks=use_blocks(metrics)),
+    ]
+    page = render(
+        f"{metrics['data']['name']}: {metrics['model']['name']}, fine-tuned",
+        f"{metrics['data']['train']:,} training images, {len(arms) // 2} seeds",
+        sections,
+        footer(metrics),
+    )
+    folder.write_text("report.html", page)
+
+
+def _numbers(metrics: dict[str, Any], arms: list[Arm]) -> KeyNumbers:
+    head = metrics["headline"]
+    label = words(head).lower()
+    seconds = {name: np.mean([a.seconds[-1] for a in arms if a.name == name]) for name in TITLES}
+    return KeyNumbers(
+        [
+            (
+                f"Pretrained, test {label}",
+                f"{metrics['test'][head]:.4f}",
+                f"mean of the seeds, {seconds['pretrained']:.0f} s of training",
+            ),
+            (
+                "From scratch",
+                f"{metrics['baseline'][head]:.4f}",
+                f"the same network, {seconds['scratch']:.0f} s of training",
+            ),
+            ("Difference", f"{metrics['gain']:+.4f}", "pretrained less from scratch"),
+            (
+                "Classical",
+                f"{metrics['classical'][head]:.4f}",
+                metrics["classical"]["name"],
+            ),
+        ]
+    )
+
+
+def _arms(metrics: dict[str, Any]) -> Table:
+    columns = [name for name in metrics["arms"][0] if not name.startswith("accuracy_")]
+    return Table(
+        rows=[
+            [TITLES.get(arm[c], arm[c]) if c == "name" else arm[c] for c in columns]
+            for arm in metrics["arms"]
+        ],
+        columns=[words(c) for c in columns],
+        caption=f"Every training, measured on {metrics['data']['test']:,} held-out images",
+    )
+
+
+def _curves(folder: RunFolder, metrics: dict[str, Any], arms: list[Arm]) -> Any:
+    metric = METRICS[metrics["task"]][0]
+    names = {f"{TITLES[a.name]}, seed {a.seed}": a for a in arms}
+    png = learning_curves(
+        {name: arm.history for name, arm in names.items()},
+        metric=metric,
+        x={name: arm.seconds for name, arm in names.items()},
+        x_label="Training time (s)",
+    )
+    return picture(
+        folder,
+        "learning_curves.png",
+        png,
+        f"{words(metric)} of both networks over training time",
+    )
+
+
+def _schedule() -> str:
+    return (
+        "The pretrained network first learns its head on features computed once, then its last two "
+        "stages, then all of it; batch norms keep their pretrained statistics. The network from "
+        "scratch gets at least the same seconds."
+    )

@@ -1,0 +1,353 @@
+"""Models for KerasTuner: a catalog model with its optimizer, or a user's own build function."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import keras_tuner
+
+from tuning.accelerator import jit_compile
+from tuning.data import Data, describe_images, fit_arguments, is_batched, steps_per_epoch
+from tuning.space import Fixed, Space, Value, check_space, default_space, defaults, sample
+from zoo.errors import OptionValueError, did_you_mean
+
+# Parameters of the training; all others of a space are options of the model.
+TRAINING = frozenset(
+    ("learning_rate", "batch_size", "weight_decay", "optimizer", "momentum", "lr_schedule")
+)
+
+# Keras searches these in a variable's own name ("gamma"), not in its path ("bn1/gamma"). They are
+# the names of biases and of the scales and shifts of its normalisation layers.
+NOT_DECAYED = ("bias", "gamma", "beta", "scale")
+
+DEFAULTS: Mapping[str, Value] = defaults(default_space())
+
+
+def _sgd(learning_rate: Any, momentum: float, weight_decay: float) -> keras.optimizers.Optimizer:
+    return keras.optimizers.SGD(
+        learning_rate, momentum=momentum, nesterov=True, weight_decay=weight_decay
+    )
+
+
+def _adamw(learning_rate: Any, _: float, weight_decay: float) -> keras.optimizers.Optimizer:
+    return keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
+
+
+def _rmsprop(
+    learning_rate: Any, momentum: float, weight_decay: float
+) -> keras.optimizers.Optimizer:
+    return keras.optimizers.RMSprop(learning_rate, momentum=momentum, weight_decay=weight_decay)
+
+
+def _adagrad(learning_rate: Any, _: float, weight_decay: float) -> keras.optimizers.Optimizer:
+    return keras.optimizers.Adagrad(learning_rate, weight_decay=weight_decay)
+
+
+OPTIMIZERS = {"adagrad": _adagrad, "adamw": _adamw, "rmsprop": _rmsprop, "sgd": _sgd}
+SCHEDULES = {
+    "constant": lambda rate, _: rate,
+    "cosine": keras.optimizers.schedules.CosineDecay,
+    # Ends at a hundredth of where it began.
+    "exponential": functools.partial(keras.optimizers.schedules.ExponentialDecay, decay_rate=0.01),
+}
+
+
+def make_optimizer(values: Mapping[str, Any], *, total_steps: int) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that hyperparameters describe, as every trial is trained with.
+
+    Weight decay is decoupled: each step takes `weight_decay * learning_rate` off a variable,
+    except off biases and the parameters of normalisation layers.
+
+    Args:
+        values: learning_rate, weight_decay, optimizer, momentum (SGD, which is Nesterov's, and
+            RMSprop) and lr_schedule; what is missing takes the default of `default_space`, other
+            names are ignored.
+        total_steps: Optimizer steps in the whole training, where a schedule ends.
+
+    Raises:
+        OptionValueError: A value is out of range, or an unknown optimizer or schedule is named.
+    """
+    values = {**DEFAULTS, **values}
+    make = _lookup("optimizer", values["optimizer"], OPTIMIZERS)
+    schedule = _lookup("lr_schedule", values["lr_schedule"], SCHEDULES)
+    rate = _number("learning_rate", values["learning_rate"], low=0, open_low=True)
+    decay = _number("weight_decay", values["weight_decay"], low=0)
+    momentum = _number("momentum", values["momentum"], low=0, below=1)
+    if total_steps < 1:
+        raise OptionValueError(f"`total_steps` must be at least 1; got {total_steps}.")
+    optimizer = make(schedule(rate, total_steps), momentum, decay)
+    optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
+    return optimizer
+
+
+class CatalogHyperModel(keras_tuner.HyperModel):
+    """A model function, such as `functools.partial(zoo.create_model, "resnet18")`, to be tuned.
+
+    Args:
+        create: Builds the model from the values of the space that are not of the training, such
+            as `dropout`; called for every trial.
+        space: What is tuned; None takes `default_space` for the data at hand.
+        loss: As in `keras.Model.compile`; None is cross-entropy over integer labels and logits.
+        metrics: Names of metrics as in `keras.Model.compile`.
+
+    Raises:
+        OptionValueError: The space cannot be declared.
+    """
+
+    plain_fit = True
+
+    def __init__(
+        self,
+        create: Callable[..., keras.Model],
+        *,
+        space: Space | None = None,
+        loss: str | keras.losses.Loss | None = None,
+        metrics: Sequence[str] = ("accuracy",),
+    ) -> None:
+        if space is not None:
+            check_space(space)
+        super().__init__()
+        self.create = create
+        self.metrics = tuple(metrics)
+        self._given_space = self._space = space
+        self._loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._data: Data = None
+        self._epochs = 0
+
+    @property
+    def space(self) -> Space:
+        """The space that is searched.
+
+        Raises:
+            OptionValueError: It depends on the data, and `prepare` was not called.
+        """
+        if self._space is None:
+            raise OptionValueError(
+                "The default space depends on the data; call prepare(train, epochs=...) first, "
+                "or pass `space`."
+            )
+        return self._space
+
+    def prepare(self, train: Data, *, epochs: int) -> None:
+        """Binds the model to its training, whose length the learning-rate schedules need.
+
+        Args:
+            train: Training data of the search.
+            epochs: Epochs of a full training, where schedules end even if a trial stops earlier.
+
+        Raises:
+            OptionValueError: The space has a batch size, but the data comes in batches.
+        """
+        batched = is_batched(train)
+        samples = None if batched or callable(train) else len(train[0])
+        self._space = self._given_space or default_space(samples=samples, batched=batched)
+        if batched and not isinstance(self._space.get("batch_size"), Fixed | None):
+            raise OptionValueError(
+                "`batch_size` cannot be tuned on a data set that comes in batches. Pass arrays or "
+                "a function data(batch_size, epoch_seed), or leave batch_size out of the space."
+            )
+        self._data = train
+        self._epochs = epochs
+
+    def declare_hyperparameters(self, hp: Any) -> None:
+        """Declares the whole space, conditional parameters included, without building a model."""
+        sample(hp, self.space)
+
+    def build(self, hp: Any) -> keras.Model:
+        """Returns the compiled model of a trial.
+
+        Raises:
+            OptionValueError: `prepare` was not called.
+        """
+        if not self._epochs:
+            raise OptionValueError("Call prepare(train, epochs=...) before a model is built.")
+        values = sample(hp, self.space)
+        model = self.create(**{name: values[name] for name in values if name not in TRAINING})
+        steps = steps_per_epoch(self._data, _batch_size(values))
+        model.compile(
+            optimizer=make_optimizer(values, total_steps=steps * self._epochs),
+            loss=self._loss,
+            metrics=list(self.metrics),
+            jit_compile=jit_compile(),
+        )
+        return model
+
+    def fit(
+        self,
+        hp: Any,
+        model: keras.Model,
+        train: Data,
+        validation: Data,
+        *,
+        epochs: int,
+        initial_epoch: int = 0,
+        seed: int = 0,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        **options: Any,
+    ) -> keras.callbacks.History:
+        """Trains a trial's model at its batch size.
+
+        Args:
+            hp: The trial's `keras_tuner.HyperParameters`.
+            model: What `build` returned.
+            train: Training data.
+            validation: Data for the `val_` metrics.
+            epochs: Epoch to stop at.
+            initial_epoch: Epoch to go on with, 0-based; schedules go on with it.
+            seed: Order and augmentation of a factory's data.
+            callbacks: Callbacks of the training.
+            **options: Further arguments of `keras.Model.fit`.
+        """
+        size = _batch_size(hp.values)
+        if initial_epoch:
+            model.optimizer.iterations.assign(initial_epoch * steps_per_epoch(train, size))
+        arguments, data_options = fit_arguments(
+            train,
+            validation,
+            batch_size=size,
+            seed=seed,
+            first_epoch=initial_epoch,
+            callbacks=callbacks,
+        )
+        return model.fit(
+            *arguments, epochs=epochs, initial_epoch=initial_epoch, **data_options, **options
+        )
+
+
+class UserHyperModel(keras_tuner.HyperModel):
+    """A user's `build(hp)` function or HyperModel, trained through the same call as a catalog's.
+
+    Args:
+        model: Build function or HyperModel.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self._inner = model if isinstance(model, keras_tuner.HyperModel) else None
+        self._function = model
+        # Whether training is `keras.Model.fit`, so that every epoch reports all metrics.
+        self.plain_fit = self._inner is None or type(self._inner).fit is keras_tuner.HyperModel.fit
+
+    def declare_hyperparameters(self, hp: Any) -> None:
+        """Declares what the user's HyperModel declares before it builds."""
+        if self._inner is not None:
+            self._inner.declare_hyperparameters(hp)
+
+    def build(self, hp: Any) -> keras.Model:
+        """Returns the user's compiled model."""
+        return self._function(hp) if self._inner is None else self._inner.build(hp)
+
+    def fit(
+        self,
+        hp: Any,
+        model: keras.Model,
+        train: Data,
+        validation: Data,
+        *,
+        initial_epoch: int = 0,
+        seed: int = 0,
+        callbacks: Iterable[keras.callbacks.Callback] = (),
+        **options: Any,
+    ) -> Any:
+        """Calls the user's fit with arrays or data sets as `keras.Model.fit` takes them.
+
+        Args:
+            hp: The trial's `keras_tuner.HyperParameters`; a `batch_size` among them is used.
+            model: What `build` returned.
+            train: Training data.
+            validation: Data for the `val_` metrics.
+            initial_epoch: Epoch to go on with, 0-based.
+            seed: Order and augmentation of a factory's data.
+            callbacks: Callbacks of the training.
+            **options: Further arguments of `keras.Model.fit`.
+        """
+        size = hp.values.get("batch_size")
+        arguments, data_options = fit_arguments(
+            train,
+            validation,
+            batch_size=size,
+            seed=seed,
+            first_epoch=initial_epoch,
+            callbacks=callbacks,
+        )
+        if initial_epoch:
+            options["initial_epoch"] = initial_epoch
+        if self._inner is None or self.plain_fit:
+            return model.fit(*arguments, **data_options, **options)
+        data_options.pop("batch_size", None)  # a fit of the user's own passes it itself
+        return self._inner.fit(hp, model, *arguments, **data_options, **options)
+
+
+def catalog_hypermodel(name: str, train: Data, space: Space | None) -> CatalogHyperModel:
+    """Returns a catalog model fitted to the data: input size, channels, classes, loss.
+
+    Raises:
+        UnknownModelError: The catalog does not hold the name.
+        DataError: The data is no labelled images.
+    """
+    import zoo
+
+    zoo.model_info(name)
+    images = describe_images(train)
+    create = functools.partial(
+        zoo.create_model,
+        name,
+        num_classes=images.classes,
+        input_size=(images.height, images.width),
+        in_channels=images.channels,
+        stem="small" if max(images.height, images.width) <= 64 else "default",
+    )
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True) if images.one_hot else None
+    return CatalogHyperModel(create, space=space, loss=loss)
+
+
+def as_hypermodel(model: Any, train: Data, space: Space | None) -> Any:
+    """Returns the HyperModel behind the first argument of `tune`.
+
+    Raises:
+        OptionValueError: It is none of a name, a build function and a HyperModel, or comes with a
+            space although it declares its own.
+    """
+    if isinstance(model, str):
+        return catalog_hypermodel(model, train, space)
+    if space is not None:
+        raise OptionValueError(
+            "`space` goes with the name of a catalog model; a build function or HyperModel "
+            "declares its own. Pass CatalogHyperModel(create, space=...) instead."
+        )
+    if isinstance(model, CatalogHyperModel):
+        return model
+    if not isinstance(model, keras_tuner.HyperModel) and not callable(model):
+        raise OptionValueError(
+            "`model_or_build` must be the name of a catalog model, a function build(hp), or a "
+            f"HyperModel; got {model!r}."
+        )
+    return UserHyperModel(model)
+
+
+def _batch_size(values: Mapping[str, Any]) -> int:
+    return int(values.get("batch_size", DEFAULTS["batch_size"]))
+
+
+def _lookup(option: str, name: str, table: Mapping[str, Any]) -> Any:
+    if name not in table:
+        raise OptionValueError(
+            f"`{option}` must be one of {', '.join(sorted(table))}; "
+            f"got {option}={name!r}.{did_you_mean(str(name), table)}"
+        )
+    return table[name]
+
+
+def _number(
+    name: str, value: Any, *, low: float, open_low: bool = False, below: float = math.inf
+) -> float:
+    inside = low <= value < below and not (open_low and value == low)
+    if not inside:
+        raise OptionValueError(
+            f"`{name}` must be in {'(' if open_low else '['}{low}, {below}); got {name}={value}."
+        )
+    return float(value)
