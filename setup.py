@@ -16,11 +16,12 @@ REQUIRED = [
     "tensorflow-datasets>=4.9.8",
     "importlib_resources",  # imported by tensorflow-datasets, undeclared there
     "safetensors>=0.4.4",
-    "huggingface_hub>=0.30",
+    "huggingface_hub>=1.0",
     "filelock>=3.13",
     "h5py>=3.11",
     "numpy>=1.26",
-    "pillow>=10",
+    "ml_dtypes>=0.4",  # bfloat16 checkpoints
+    "pillow>=10.1",
     "typer>=0.15",
     "rich>=13",
     "matplotlib>=3.8",
@@ -33,6 +34,7 @@ DEV = [  # pinned: the checks must not change by themselves
     "pytest-cov==7.1.0",
     "ruff==0.17.6",
     "mypy==2.4.1",
+    "scikit-image==0.26.0",  # photographs for the tests
 ]
 BENCH = ["keras-hub", "kimm"]  # compared with, never imported by the packages
 

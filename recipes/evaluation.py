@@ -139,7 +139,8 @@ def _decide(model: Any, x: Array, train: ImageData) -> Array:
         decide = getattr(model, "decision_function", None)
         return np.asarray(decide(x) if decide else np.asarray(model.predict(x)) - 0.5, np.float32)
     classes = np.asarray(model.predict(x))
-    return np.eye(len(train.class_names), dtype=np.float32)[classes]
+    one_hot: Array = np.eye(len(train.class_names), dtype=np.float32)[classes]
+    return one_hot
 
 
 def _pixels(data: ImageData, rows: Array) -> Array:
@@ -149,7 +150,8 @@ def _pixels(data: ImageData, rows: Array) -> Array:
     images = images_of(data, rows)
     if target != (width, height):
         images = np.stack([_shrink(image, target) for image in images])
-    return images.reshape(len(rows), -1).astype(np.float32) / np.float32(255)
+    flat: Array = images.reshape(len(rows), -1).astype(np.float32)
+    return flat / np.float32(255)
 
 
 def _shrink(image: Array, target: tuple[int, int]) -> Array:

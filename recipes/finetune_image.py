@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from statistics import mean, median
 from typing import Any
@@ -58,7 +59,7 @@ class Options(ImageOptions):
     image_size: int | None = 96
     head_epochs: int = 40  # on features computed once, so they cost next to nothing
     partial_epochs: int = 2  # of the last two stages
-    epochs: int = 4  # of the whole network
+    epochs: int = 3  # of the whole network
     scratch_epochs: int | None = None  # None: as many as take the same seconds
     seeds: int = 3  # repetitions
 
@@ -166,7 +167,7 @@ def _weights(name: str, seed: int) -> str:
 
 
 def _arm(
-    train_arm: Any,
+    train_arm: Callable[[Options, Split, RunFolder, int], tuple[keras.Model, Arm]],
     options: Options,
     split: Split,
     scale: TargetScale | None,

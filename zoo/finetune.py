@@ -1,4 +1,4 @@
-"""Which parts of a model learn: freezing and unfreezing by layer name, batch norm handled rightly."""
+"""Which parts of a model learn: freezing by layer name, batch norms handled rightly."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def last_stages(model: keras.Model, count: int) -> str:
     Raises:
         OptionValueError: `count` is not between 1 and the number of stages.
     """
-    stages = sorted({int(m[1]) for m in (re.match(r"stage(\d+)_", x.name) for x in model.layers) if m})
+    stages = sorted(
+        {int(m[1]) for m in (re.match(r"stage(\d+)_", x.name) for x in model.layers) if m}
+    )
     if not 1 <= count <= len(stages):
         raise OptionValueError(
             f"`count` must be from 1 to the model's {len(stages)} stages; got count={count}."
@@ -76,11 +78,13 @@ def last_stages(model: keras.Model, count: int) -> str:
 def _set(
     model: keras.Model, pattern: str, wanted: Callable[[keras.layers.Layer], bool]
 ) -> Trainability:
-    matching = [x for x in model.layers if x.variables and re.search(pattern, x.name)]
+    weighted = [layer for layer in model.layers if layer.variables]
+    matching = [layer for layer in weighted if re.search(pattern, layer.name)]
     if not matching:
+        some = ", ".join(layer.name for layer in weighted[:: max(1, len(weighted) // 6)])
         raise OptionValueError(
             f"`pattern` must match a layer with weights; got {pattern!r} for {model.name}, whose "
-            f"layers are named like {', '.join(x.name for x in model.layers if x.variables)[:120]}..."
+            f"layers are named like {some}."
         )
     changed = []
     for layer in matching:
@@ -88,6 +92,4 @@ def _set(
             layer.trainable = wanted(layer)
             changed.append(layer.name)
     count = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    return Trainability(
-        trainable=count, frozen=model.count_params() - count, layers=tuple(changed)
-    )
+    return Trainability(trainable=count, frozen=model.count_params() - count, layers=tuple(changed))
