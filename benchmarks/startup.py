@@ -13,6 +13,7 @@ absent package is left out with a line saying so; one that fails shows its error
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -42,7 +43,6 @@ from recipes.versions import versions
 
 ROOT = Path(__file__).parents[1]
 OUTPUT = Path(__file__).with_name("results") / "startup.json"
-MODELS = ("resnet50", "efficientnet_b0")
 LOADED = "resnet50"
 EMPTY = "empty interpreter"
 OURS, KERAS = "keras-zoo", "keras.applications"
@@ -58,7 +58,10 @@ LISTINGS = {  # name -> the package it needs, the statement that is timed
     "kimm": ("kimm", "import kimm; kimm.list_models()"),
 }
 
-CLASSES = {"resnet50": "ResNet50", "efficientnet_b0": "EfficientNetB0"}  # the same in both
+CLASSES = {  # the models compared, as keras.applications and kimm both call them
+    "resnet50": "ResNet50",
+    "efficientnet_b0": "EfficientNetB0",
+}
 KERAS_HUB: dict[
     str, tuple[str, dict[str, Any]]
 ] = {  # the family's class and the backbone's options; presets would be downloaded
@@ -317,15 +320,11 @@ def listing_rows(outcome: Outcome) -> list[list[str]]:
 
 def model_rows(outcome: Outcome) -> list[list[str]]:
     base = statistics.median(outcome.seconds[KERAS])
-    rows = [
-        [
-            name,
-            *middle_and_ends(samples, 3),
-            f"{statistics.median(samples) / base:.2f}",
-            f"{outcome.params[name]:,}",
-        ]
-        for name, samples in outcome.seconds.items()
-    ]
+    rows = []
+    for name, samples in outcome.seconds.items():
+        ratio = statistics.median(samples) / base
+        params = outcome.params[name]
+        rows.append([name, *middle_and_ends(samples, 3), f"{ratio:.2f}", f"{params:,}"])
     return rows + failure_rows(outcome)
 
 
@@ -337,9 +336,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> N
     table = Table(*columns, box=MARKDOWN)
     for row in rows:
         table.add_row(*row)
-    console = Console(width=160, markup=False, highlight=False)
-    console.print(title)
-    console.print(table)
+    Console(width=160, markup=False, highlight=False).print(title, table, sep="\n")
 
 
 def show_models(title: str, outcome: Outcome) -> None:
@@ -348,11 +345,11 @@ def show_models(title: str, outcome: Outcome) -> None:
 
 
 def made_with() -> dict[str, str | int]:
-    """Returns versions and machine, with the contestants' versions beside them."""
+    """Returns versions and machine, with the versions of the installed contestants."""
     known = {**versions(), "keras-zoo": zoo.__version__}
-    for package, module in (("keras-hub", "keras_hub"), ("kimm", "kimm")):
-        found = is_installed(module)
-        known[package] = importlib.metadata.version(package) if found else "not installed"
+    for package in ("keras-hub", "kimm"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            known[package] = importlib.metadata.version(package)
     return known
 
 
@@ -389,7 +386,7 @@ def main() -> None:
         listing_rows(listing),
     )
     creation = {}
-    for model in MODELS:
+    for model in CLASSES:
         creation[model] = in_fresh_process(creation_outcome, model, asked.rounds)
         show_models(f"Creating {model}, random weights, everything imported", creation[model])
     loading = in_fresh_process(loading_outcome, LOADED, asked.rounds)

@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from recipes.jsonable import to_jsonable, without_machine_paths
 from recipes.versions import versions
 from zoo.errors import OptionValueError, RunError
+from zoo.weights.store import atomic_path
 
 __all__ = ["CONFIG", "METRICS", "RunFolder", "default_folder", "read_config", "versions"]
 
@@ -31,7 +32,7 @@ CONFIG = "config.json"
 METRICS = "metrics.json"
 
 _LOCK = ".lock"
-_TEMPORARY = ".tmp-"
+_TEMPORARY = ".part-"  # as zoo.weights.store.atomic_path names them
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -98,20 +99,12 @@ class RunFolder:
                 f"A finished run must not change; got {name!r} for {self.path}, "
                 f"which holds {METRICS}. Choose another --out."
             )
-        temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex[:8]}-{target.name}")
-        with self._plain_errors(name):
-            try:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                yield temporary
-                if not temporary.is_file():
-                    raise RunError(
-                        f"The path that `write` yields must be written as one file; {name} was not."
-                    )
-                _sync(temporary)
-                temporary.replace(target)
-                _sync(target.parent)
-            finally:
-                _remove(temporary)
+        with self._plain_errors(name), atomic_path(target) as temporary:
+            yield temporary
+            if not temporary.is_file():
+                raise RunError(
+                    f"The path that `write` yields must be written as one file; {name} was not."
+                )
 
     @contextmanager
     def write_folder(self, name: str) -> Iterator[Path]:
@@ -313,17 +306,6 @@ def read_config(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
 def default_folder(recipe: str) -> Path:
     """Returns `runs/RECIPE-DATE-TIME`, in local time."""
     return Path("runs") / f"{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _sync(path: Path) -> None:
-    """Waits until the disk has a file, or the names in a folder; Windows cannot sync folders."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _remove(path: Path) -> None:

@@ -13,7 +13,7 @@ from recipes.folder import RunFolder
 from recipes.plots import confusion_matrix, image_grid, leaderboard_chart, scatter, slices
 from recipes.report import Block, KeyNumbers, Picture, Section, Table, Text, render
 from recipes.training import METRICS, Trained
-from tuning.tune import TuningResult
+from tuning.tune import COLUMNS, TuningResult
 
 Array = np.ndarray[Any, np.dtype[Any]]
 WORST = 15  # wrong answers shown
@@ -97,7 +97,12 @@ def _search(folder: RunFolder, search: TuningResult) -> list[Block]:
             picture(
                 folder,
                 "slices.png",
-                slices(board, "score", maximize=maximize),
+                slices(
+                    board,
+                    "score",
+                    maximize=maximize,
+                    hyperparameters=[c for c in board.columns if c not in COLUMNS],
+                ),
                 "Score against each hyperparameter",
             )
         )

@@ -35,6 +35,7 @@ _NAMES_LIMIT = 100  # classes; above it a name is taller than its row
 _DENSE_POINTS = 3000  # above it overlapping points hide how many they are
 _LOG_RATIO = 8.0  # largest / smallest; from it on a log axis is considered
 _TICKS_LIMIT = 6  # distinct values; up to it each gets its own tick
+_TICKS_WIDTH = 16  # characters side by side before tick labels overlap
 
 
 def confusion_matrix(
@@ -355,8 +356,9 @@ def _number_axis(axes: Axes, places: Floats) -> None:
     distinct = np.unique(places)
     if canvas.spans_decades(places, _LOG_RATIO) and _is_skewed(distinct):
         canvas.log_axis(axes, wide=canvas.spans_decades(places, 100.0))
-    if len(distinct) <= _TICKS_LIMIT:
-        axes.set_xticks(distinct, [canvas.short_number(value) for value in distinct])
+    labels = [canvas.short_number(value) for value in distinct]
+    if len(distinct) <= _TICKS_LIMIT and sum(map(len, labels)) <= _TICKS_WIDTH:
+        axes.set_xticks(distinct, labels)
         axes.set_xticks([], minor=True)
 
 

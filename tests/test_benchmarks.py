@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -110,20 +111,32 @@ def test_absent_libraries_are_skipped_with_a_line(monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_compared_exists() -> None:
     listed = set(zoo.list_models())
-    assert {*startup.MODELS, startup.LOADED} <= listed
-    for table in (startup.CLASSES, startup.KERAS_HUB):
-        assert set(table) == set(startup.MODELS)
+    assert {*startup.CLASSES, startup.LOADED} <= listed
+    assert startup.CLASSES.keys() == startup.KERAS_HUB.keys()
 
 
-def test_the_files_of_the_loading_benchmark_are_read_back(
-    monkeypatch: pytest.MonkeyPatch,
+def test_both_files_of_the_loading_benchmark_are_read_back(tmp_path: Path) -> None:
+    loaders = startup.write_loaders("efficientnet_b0", tmp_path)
+    assert loaders.keys() == {OURS, KERAS}
+    assert {"".join(file.suffixes) for file in tmp_path.iterdir()} == {
+        ".safetensors",
+        ".weights.h5",
+    }
+
+
+def test_a_library_that_loads_other_weights_is_not_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outcome = startup.loading_outcome("efficientnet_b0", 1)
-    assert outcome.params == dict.fromkeys((OURS, KERAS), 5_288_548)
-    assert outcome.failures == {}
-    monkeypatch.setattr(startup, "load_zoo", lambda name, file: startup.make_zoo(name))
-    with pytest.raises(RuntimeError, match=r"keras-zoo loaded other weights into efficientnet_b0"):
-        startup.loading_outcome("efficientnet_b0", 1)
+    saved = SimpleNamespace(get_weights=lambda: [np.ones(2)], save_weights=lambda _: None)
+    loaded = SimpleNamespace(get_weights=lambda: [np.array([1.0, 1.5])])
+    for maker in ("make_zoo", "make_applications", "load_applications"):
+        monkeypatch.setattr(startup, maker, lambda *_: saved)
+    monkeypatch.setattr(startup, "load_zoo", lambda *_: loaded)
+    monkeypatch.setattr(zoo, "export_weights", lambda *_: None)
+    with pytest.raises(RuntimeError, match="keras-zoo loaded other weights into resnet50"):
+        startup.loading_outcome("resnet50", 1)
+    monkeypatch.setattr(startup, "load_zoo", lambda *_: saved)
+    assert startup.write_loaders("resnet50", tmp_path).keys() == {OURS, KERAS}
 
 
 def test_a_measurement_runs_in_a_fresh_process() -> None:
@@ -165,7 +178,7 @@ def test_a_table_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_report_holds_versions_machine_and_raw_samples() -> None:
     outcome = outcome_with(keras_applications=4.0)
     held = json.loads(json.dumps(startup.report(outcome, {"resnet50": outcome}, outcome)))
-    assert {"keras-zoo", "keras-hub", "kimm", "cores", "processor"} <= held["made_with"].keys()
+    assert {"keras-zoo", "keras", "cores", "processor"} <= held["made_with"].keys()
     assert held["made_with"]["keras-zoo"] == zoo.__version__
     assert held["listing"]["statements"][EMPTY] == "pass"
     assert held["creation"]["resnet50"]["seconds"][KERAS] == [5.0, 4.0, 3.0]

@@ -211,7 +211,7 @@ def test_a_crash_while_writing_leaves_no_half_file(unfinished: Path) -> None:
 def test_a_crash_before_the_config_leaves_a_folder_as_good_as_empty(path: Path) -> None:
     path.mkdir(parents=True)
     (path / ".lock").touch()
-    (path / ".tmp-12345678-config.json").write_text('{"reci')
+    (path / ".part-12345678-config.json").write_text('{"reci')
     start(path).close()
     assert names(path) == {"config.json"}
 

@@ -8,13 +8,13 @@ curves, time, reason of a failure) and the checkpoint while it may still be need
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from zoo.errors import RunError
+from zoo.weights.store import atomic_path
 
 PROJECT = "search"
 SETTINGS = "settings.json"
@@ -23,13 +23,8 @@ RECORD = "record.json"
 
 def write_json(path: Path | str, content: Any) -> None:
     """Writes a file that holds all of `content` or, after a crash, what it held before."""
-    path = Path(path)
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with atomic_path(Path(path)) as partial:
+        partial.write_text(json.dumps(content), encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:

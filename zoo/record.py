@@ -64,18 +64,12 @@ def get_record(model: keras.Model) -> ModelRecord | None:
 
 def save_model(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """Saves a `.keras` file, whole or not at all, with the record inside."""
-    path = Path(path)
-    with atomic_path(path) as partial:
-        named = partial.with_name(partial.name + ".keras")  # Keras insists on its suffix
-        try:
-            model.save(named)
-            record = get_record(model)
-            if record is not None:
-                with zipfile.ZipFile(named, "a") as archive:
-                    archive.writestr(MEMBER, json.dumps(record.to_json(), indent=1))
-            named.replace(partial)
-        finally:
-            named.unlink(missing_ok=True)
+    with atomic_path(Path(path)) as partial:
+        model.save(partial)
+        record = get_record(model)
+        if record is not None:
+            with zipfile.ZipFile(partial, "a") as archive:
+                archive.writestr(MEMBER, json.dumps(record.to_json(), indent=1))
 
 
 def load_model(path: str | os.PathLike[str]) -> keras.Model:

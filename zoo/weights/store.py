@@ -75,9 +75,23 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
+        _sync_names(path.parent)
     except BaseException:
+        if part.is_dir():
+            shutil.rmtree(part)
         part.unlink(missing_ok=True)
         raise
+
+
+def _sync_names(folder: Path) -> None:
+    """Waits until the disk has a folder's names; Windows cannot."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def file_lock(path: Path) -> AbstractContextManager[object]:
