@@ -322,8 +322,7 @@ def model_rows(outcome: Outcome) -> list[list[str]]:
     base = statistics.median(outcome.seconds[KERAS])
     rows = []
     for name, samples in outcome.seconds.items():
-        ratio = statistics.median(samples) / base
-        params = outcome.params[name]
+        ratio, params = statistics.median(samples) / base, outcome.params[name]
         rows.append([name, *middle_and_ends(samples, 3), f"{ratio:.2f}", f"{params:,}"])
     return rows + failure_rows(outcome)
 

@@ -193,7 +193,9 @@ def predict(
     model: Annotated[str, typer.Argument(help="A .keras file or folder, or a model name.")],
     images: Annotated[list[str], typer.Argument(help="Image files.")],
     top: Annotated[int, typer.Option(help="Classes per image.")] = 5,
-    weights: Annotated[str, typer.Option(help="For a model name: a tag.")] = "default",
+    weights: Annotated[
+        str | None, typer.Option(help="For a model name: a tag, file or address.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
 ) -> None:
     """Name what image files show."""
@@ -203,7 +205,9 @@ def predict(
 
     place = Path(model)
     opened: Any = model if place.exists() or place.suffix == ".keras" else None
-    chosen = predictor(opened if opened else zoo.create_model(model, weights))
+    if opened is None:  # a name asks for published weights, `name.tag` for those
+        opened = zoo.create_model(model, weights or (None if "." in model else "default"))
+    chosen = predictor(opened)
     answers = chosen.classify(images, top=top)
     if as_json:
         rows = {

@@ -159,6 +159,7 @@ class _Keeper(keras.callbacks.Callback):
                 "best": best,
                 "history": self.done.history,
                 "seconds": self.done.seconds,
+                "seeds": [np.asarray(v.numpy()).tolist() for v in _seed_states(self.model)],
             },
         )
         for path in (self.run.path / "training").glob(f"{self.plan.name}-*.weights.h5"):
@@ -215,6 +216,11 @@ def train(
     return done
 
 
+def _seed_states(model: keras.Model) -> list[Any]:
+    """The states of dropout's generators, which Keras' weight files leave out."""
+    return [v for v in model.variables if v.path.endswith("seed_generator_state")]
+
+
 def _out_of_time(plan: Plan, done: Trained) -> bool:
     return plan.limit_s is not None and bool(done.seconds) and done.seconds[-1] >= plan.limit_s
 
@@ -225,6 +231,8 @@ def _restore(model: keras.Model, plan: Plan, run: RunFolder) -> tuple[Trained, i
         return Trained(history={}), 0
     model.optimizer.build(model.trainable_variables)
     model.load_weights(run.path / state["latest"])
+    for variable, value in zip(_seed_states(model), state["seeds"], strict=True):
+        variable.assign(value)
     done = Trained(history=state["history"], seconds=state["seconds"])
     best = state["best"].rpartition("-")[2].partition(".")[0]
     done.best_epoch = int(best)

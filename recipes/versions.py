@@ -25,7 +25,7 @@ def versions() -> dict[str, str | int]:
         "python": platform.python_version(),
         **{package: _version(package) for package in packages},
         "backend": backend,
-        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": _cores(),
     }

@@ -152,7 +152,7 @@ def test_a_time_limit_ends_after_the_epoch(tmp_path: Path) -> None:
 def test_other_tasks_learn(tmp_path: Path, task: str) -> None:
     data, scale = training_targets(split(task))
     model = small_model(1 if task == "regression" else 3)
-    plan = Plan(name="m", values=VALUES, epochs=12, seed=0, quiet=True)
+    plan = Plan(name="m", values=VALUES, epochs=30, seed=0, quiet=True)
     with RunFolder.open(tmp_path / "run", recipe="r", config={}, resume=False) as run:
         trained = train(model, data, plan, run)
     assert trained.history["val_loss"][-1] < 0.5 * trained.history["val_loss"][0]

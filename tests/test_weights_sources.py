@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.file_server import FileServer, Reply, serve
+from tests.hub import COMMIT, Hub, open_hub, set_endpoint
 from zoo.archives import ARCHIVES, Archive
 from zoo.errors import (
     CheckpointError,
@@ -26,7 +27,6 @@ BODY = b"weights" * 1000
 SHA256 = hashlib.sha256(BODY).hexdigest()
 MD5 = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
 OTHER = "0" * 64
-COMMIT = "1" * 40
 REPO = "hf://owner/repo"
 
 
@@ -45,57 +45,9 @@ def server() -> Iterator[FileServer]:
         yield files
 
 
-class Hub:
-    """A server that speaks as much of the hub's protocol as a download needs."""
-
-    def __init__(self, server: FileServer) -> None:
-        self.server = server
-
-    def put(
-        self,
-        file: str,
-        body: bytes,
-        *,
-        revision: str = "main",
-        sha256: str | None = None,
-        commit: str = COMMIT,
-    ) -> None:
-        """Publishes a file of the large-file storage under its hash, or under a false one."""
-        headers = {
-            "ETag": '"0123"',
-            "X-Linked-ETag": f'"{sha256 or hashlib.sha256(body).hexdigest()}"',
-            "X-Linked-Size": str(len(body)),
-            "X-Repo-Commit": commit,
-        }
-        self.server.put(f"/owner/repo/resolve/{revision}/{file}", Reply(body=body, headers=headers))
-
-    def put_small(self, file: str, body: bytes) -> None:
-        """Publishes a file that lies in git itself, named by a git hash."""
-        headers = {"ETag": '"' + "a" * 40 + '"', "X-Repo-Commit": COMMIT}
-        self.server.put(f"/owner/repo/resolve/main/{file}", Reply(body=body, headers=headers))
-
-    def refuse(self, file: str, status: int, code: str = "", revision: str = "main") -> None:
-        headers = {"X-Error-Code": code, "X-Repo-Commit": COMMIT} if code else {}
-        reply = Reply(status=status, headers=headers)
-        self.server.put(f"/owner/repo/resolve/{revision}/{file}", reply)
-
-    def downloads(self) -> int:
-        return sum(n for what, n in self.server.asked.items() if what.startswith("GET /owner"))
-
-
-def set_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    # The client reads HF_ENDPOINT and HF_HUB_CACHE when it is imported.
-    template = url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", url)
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-
-
 @pytest.fixture
 def hub(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
-    set_endpoint(monkeypatch, server.url)
-    found = Hub(server)
+    found = open_hub(server, tmp_path / "hub", monkeypatch)
     for file in ("model.safetensors", "pytorch_model.bin", "config.json"):
         found.refuse(file, 404, "EntryNotFound")
     return found

@@ -12,13 +12,13 @@ from typing import Any
 import keras
 
 from zoo.blocks import deferred_kernels
-from zoo.catalog import find_variant, resolve_name, weights_info
+from zoo.catalog import find_variant, model_info, resolve_name, weights_info
 from zoo.errors import OptionValueError
 from zoo.image.builder import ImageOptions, build_backbone, build_model, parse_options
 from zoo.record import ModelRecord, set_record
 from zoo.spec import Family, Preprocessing, Variant, WeightsInfo
 from zoo.weights.convert import Array, checkpoint_classes, load_tensors
-from zoo.weights.loading import read_source
+from zoo.weights.loading import describe_source, read_source
 
 _LOG = logging.getLogger("zoo")
 _SCHEMES = ("hf://", "https://", "http://", "package:", "file://")
@@ -139,10 +139,10 @@ def _prepare(name: str, weights: str | os.PathLike[str] | None, options: dict[st
     info, source = locate(arch, chosen)
     tensors = None
     if source:
-        tensors, found = read_source(
+        tensors = read_source(
             source, sha256=info.sha256 if info else "", md5=info.md5 if info else ""
         )
-        info = info or found
+        info = info or describe_source(source)
         if "num_classes" not in options:
             classes = checkpoint_classes(family, tensors)
             checked = parse_options(**{**options, "num_classes": classes or 0})
@@ -169,7 +169,8 @@ def locate(arch: str, weights: str | os.PathLike[str] | None) -> tuple[WeightsIn
     if weights is None:
         return None, ""
     text = os.fspath(weights)
-    if text.startswith(_SCHEMES) or Path(text).exists():
+    is_tag = text in ("default", *model_info(arch).weights)  # also where a file is called so
+    if text.startswith(_SCHEMES) or (not is_tag and Path(text).expanduser().exists()):
         return None, text
     info = weights_info(arch, text)
     return info, info.source

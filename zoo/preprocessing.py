@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,17 +77,18 @@ class Preprocessor:
 
     def _one(self, image: ImageLike) -> Array:
         pixels = read_image(image, self.channels) if isinstance(image, str | os.PathLike) else image
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != self.channels:
+        shape = pixels.shape
+        if pixels.dtype != np.uint8 or len(shape) != 3 or shape[-1] != self.channels or 0 in shape:
             raise DataError(
                 f"An image must be uint8 (H, W, {self.channels}); "
-                f"got {pixels.dtype} {tuple(pixels.shape)}."
+                f"got {pixels.dtype} {tuple(shape)}."
             )
         return self._crop(self._resize(pixels))
 
     def _resize(self, pixels: Array) -> Array:
         height, width = pixels.shape[:2]
         scale = max(
-            round(side / self.preprocessing.crop) / actual
+            math.floor(side / self.preprocessing.crop) / actual
             for side, actual in zip(self.size, (height, width), strict=True)
         )
         target = (max(int(width * scale + 1e-6), 1), max(int(height * scale + 1e-6), 1))

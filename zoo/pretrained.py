@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from zoo.errors import CheckpointError, UnknownModelError
+from zoo.errors import CheckpointError, OptionValueError, UnknownModelError
 from zoo.factory import create_model
 from zoo.record import ModelRecord, get_record, set_record
-from zoo.spec import WeightsInfo
 from zoo.weights.convert import export_tensors
-from zoo.weights.loading import family_of, timm_weights_info, write_tensors
+from zoo.weights.loading import CONFIG_KEY, family_of, timm_weights_info, write_tensors
 from zoo.weights.sources import fetch_config
 from zoo.weights.store import atomic_path
-
-_KEY = "keras_zoo"
 
 
 def save_pretrained(model: keras.Model, folder: str | os.PathLike[str]) -> None:
@@ -27,6 +25,7 @@ def save_pretrained(model: keras.Model, folder: str | os.PathLike[str]) -> None:
 
     Raises:
         UnknownModelError: zoo did not make this model.
+        OptionValueError: A backbone, which `from_pretrained` could not rebuild.
     """
     import json
 
@@ -35,13 +34,18 @@ def save_pretrained(model: keras.Model, folder: str | os.PathLike[str]) -> None:
         raise UnknownModelError(
             f"`{model.name}` is no model of the catalog; save it with Keras' own model.save."
         )
+    if isinstance(model.output, dict):
+        raise OptionValueError(
+            f"`{model.name}` is a backbone, and a folder holds a whole model. Write its weights "
+            "with zoo.export_weights and pass them to zoo.create_backbone(..., weights=file)."
+        )
     family, folder = family_of(model), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / "model.safetensors", export_tensors(model, family.layouts[0]))
     config = {
         "architecture": record.architecture,
         "num_classes": record.options.get("num_classes", 1000),
-        _KEY: record.to_json(),
+        CONFIG_KEY: record.to_json(),
     }
     with atomic_path(folder / "config.json") as partial:  # last: without it the folder is no model
         partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
@@ -62,34 +66,28 @@ def from_pretrained(folder_or_repo: str | os.PathLike[str], **options: Any) -> k
         WeightsMismatchError: The tensors are of another architecture.
     """
     place = os.fspath(folder_or_repo)
-    source = place if Path(place).is_dir() or "://" in place else f"hf://{place}"
-    config = fetch_config(source)
-    saved, info = _described(config, source)
+    is_folder = Path(place).expanduser().is_dir()
+    source = place if is_folder or "://" in place else f"hf://{place}"
+    saved = _described(fetch_config(source), source)
     model = create_model(saved.architecture, weights=source, **{**saved.options, **options})
-    record = get_record(model)
-    same_head = options.get("num_classes") in (None, saved.options.get("num_classes"))
-    set_record(
-        model,
-        ModelRecord(
-            architecture=saved.architecture,
-            options=record.options if record else {},
-            weights=info,
-            class_names=saved.class_names if same_head else (),
-            task=saved.task,
-        ),
-    )
+    made = get_record(model) or saved
+    same_head = made.options.get("num_classes") == len(saved.class_names)
+    names = saved.class_names if same_head else ()
+    set_record(model, replace(made, class_names=names, task=saved.task))
     return model
 
 
-def _described(config: dict[str, Any], source: str) -> tuple[ModelRecord, WeightsInfo | None]:
-    if isinstance(config.get(_KEY), dict):
-        record = ModelRecord.from_json(config[_KEY])
-        return record, record.weights
+def _described(config: dict[str, Any], source: str) -> ModelRecord:
+    if isinstance(config.get(CONFIG_KEY), dict):
+        return ModelRecord.from_json(config[CONFIG_KEY])
     if "architecture" not in config:
         raise CheckpointError(
             f"The config.json of `{source}` names no `architecture`, so it is neither keras-zoo's "
             f"nor timm's; it has: {', '.join(config) or 'nothing'}."
         )
-    name = str(config["architecture"])
-    info = timm_weights_info(config, source)
-    return ModelRecord(architecture=name, weights=info), info
+    names = config.get("label_names")  # timm: of a set other than ImageNet
+    return ModelRecord(
+        architecture=str(config["architecture"]),
+        weights=timm_weights_info(config, source),
+        class_names=tuple(map(str, names)) if isinstance(names, list) else (),
+    )

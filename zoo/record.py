@@ -17,7 +17,7 @@ from typing import Any
 
 import keras
 
-from zoo.errors import CheckpointError, SourceError
+from zoo.errors import CheckpointError, OptionValueError, SourceError
 from zoo.spec import WeightsInfo
 from zoo.weights.store import atomic_path
 
@@ -63,8 +63,15 @@ def get_record(model: keras.Model) -> ModelRecord | None:
 
 
 def save_model(model: keras.Model, path: str | os.PathLike[str]) -> None:
-    """Saves a `.keras` file, whole or not at all, with the record inside."""
-    with atomic_path(Path(path)) as partial:
+    """Saves a `.keras` file, whole or not at all, with the record inside.
+
+    Raises:
+        OptionValueError: Another suffix.
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise OptionValueError(f"`path` must end in .keras; got {path.name!r}.")
+    with atomic_path(path) as partial:
         model.save(partial)
         record = get_record(model)
         if record is not None:
@@ -82,10 +89,14 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     path = Path(path)
     if not path.is_file():
         raise SourceError(f"There is no model file at `{path}`.")
-    if not zipfile.is_zipfile(path):
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         raise CheckpointError(f"`{path}` is not a `.keras` file, or it is truncated.")
-    model = keras.saving.load_model(path, compile=False)
-    with zipfile.ZipFile(path) as archive:
-        if MEMBER in archive.namelist():
-            set_record(model, ModelRecord.from_json(json.loads(archive.read(MEMBER))))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            record = json.loads(archive.read(MEMBER)) if MEMBER in archive.namelist() else None
+        model = keras.saving.load_model(path, compile=False)
+    except (zipfile.BadZipFile, KeyError) as error:  # another zip, or a damaged member
+        raise CheckpointError(f"`{path}` is not a readable `.keras` file: {error}.") from error
+    if record is not None:
+        set_record(model, ModelRecord.from_json(record))
     return model

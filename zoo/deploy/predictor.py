@@ -66,12 +66,17 @@ class Predictor:
             top: How many per image.
 
         Raises:
-            OptionValueError: `top` is not positive.
+            OptionValueError: `top` is not positive, or the model has no classes.
             SourceError: A file that does not exist.
             DataError: A file that is no image.
         """
         if top < 1:
             raise OptionValueError(f"`top` must be at least 1; got top={top}.")
+        if self.record.options.get("num_classes") == 0:
+            raise OptionValueError(
+                "A model of num_classes=0 gives features, which have no classes; call the "
+                "predictor itself for them."
+            )
         values = self._values(self(images))
         names = self.class_names
         if self.record.task == "regression":
@@ -84,11 +89,12 @@ class Predictor:
         ]
 
     def _values(self, outputs: Array) -> Array:
-        activated = self.record.options.get("classifier_activation") is not None
+        activated = self.record.options.get("classifier_activation") not in (None, "linear")
         if self.record.task == "regression" or activated:
             return outputs
         if self.record.task == "multi-label":
-            return np.asarray(1 / (1 + np.exp(-outputs)), np.float32)
+            # the logistic function, written so that it cannot overflow
+            return np.asarray((1 + np.tanh(outputs / 2)) / 2, np.float32)
         shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), np.float32)
 
@@ -101,7 +107,7 @@ def predictor(model: keras.Model | str | os.PathLike[str], engine: str = "auto")
         engine: "auto" or "tensorflow": the Keras model itself.
 
     Raises:
-        OptionValueError: Another engine, or a model whose preprocessing is unknown.
+        OptionValueError: Another engine, a backbone, or a model whose preprocessing is unknown.
         SourceError: There is no such file.
         CheckpointError: The file is no `.keras` file.
     """
@@ -112,8 +118,11 @@ def predictor(model: keras.Model | str | os.PathLike[str], engine: str = "auto")
         from zoo.pretrained import from_pretrained
 
         opened = from_pretrained(model) if Path(model).is_dir() else load_model(model)
+    prepare = preprocessor(opened)
+    if isinstance(opened.output, dict):
+        raise OptionValueError(f"`{opened.name}` is a backbone, which predicts nothing; call it.")
     return Predictor(
         model=opened,
-        preprocess=preprocessor(opened),
+        preprocess=prepare,
         record=get_record(opened) or ModelRecord(architecture=opened.name),
     )

@@ -147,7 +147,12 @@ FAMILY = Family(
     head=convolution_head,
     layouts=(
         Layout(name="timm", renames=RENAMES),
-        Layout(name="keras", renames=KERAS_RENAMES, tensors="keras", ignored=r"^normalization\."),
+        Layout(
+            name="keras",
+            renames=KERAS_RENAMES,
+            tensors="keras",
+            ignored=r"^normalization(_\d+)?\.",  # numbered where a process made several models
+        ),
         Layout(name="lukemelas", renames=LUKEMELAS_RENAMES, flat=True),
     ),
     variants=_variants(),

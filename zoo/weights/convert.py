@@ -86,11 +86,6 @@ def _transforms(layer: Any, leaf: str) -> tuple[Transform, Transform]:
     return _DENSE
 
 
-def _keras_leaf(layer: Any, leaf: str) -> str:
-    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-    return "depthwise_kernel" if depthwise and leaf == "kernel" else leaf
-
-
 def slots(model: keras.Model, layout: Layout) -> tuple[Slot, ...]:
     """Pairs every stored variable of a model with its key in the layout's files.
 
@@ -107,7 +102,7 @@ def slots(model: keras.Model, layout: Layout) -> tuple[Slot, ...]:
                 key = f"{modules[layer.name]}.{_TORCH_LEAVES[leaf]}"
             else:
                 read, write = _SAME
-                key = f"{modules[layer.name]}.{_keras_leaf(layer, leaf)}"
+                key = f"{modules[layer.name]}.{leaf}"
             found.append(Slot(layer, variable, key, read, write))
     return tuple(found)
 
@@ -136,8 +131,8 @@ def checkpoint_classes(family: Family, tensors: Mapping[str, Array]) -> int | No
 def adapt_stem(kernel: Array, channels: int) -> Array:
     """Adapts a first convolution (h, w, I, O) to another number of input channels, as timm does.
 
-    One channel sums the kernel's channels; more repeat them in order, scaled so that equal input
-    in all channels gives the same response.
+    One channel sums the kernel's channels: grey input gives the response that it gives as three
+    equal channels. Another number repeats them in order, scaled to keep the response's size.
     """
     width = kernel.shape[2]
     if channels == 1:
@@ -148,7 +143,14 @@ def adapt_stem(kernel: Array, channels: int) -> Array:
     return adapted
 
 
-def _fit(slot: Slot, value: Array, first: Any, *, replace_head: bool) -> Array | None:
+def _in_our_order(slot: Slot, tensor: Array) -> Array:
+    try:
+        return slot.read(tensor)
+    except ValueError:  # of another rank: its shape tells
+        return tensor
+
+
+def _fit(slot: Slot, value: Array, first: Any) -> Array | None:
     """Returns the value in our shape, None where it is to be replaced.
 
     Raises:
@@ -162,7 +164,7 @@ def _fit(slot: Slot, value: Array, first: Any, *, replace_head: bool) -> Array |
             return adapt_stem(value, ours[2])
         if value.shape[3:] == ours[3:] and ours[0] < value.shape[0]:  # small stem: start afresh
             return None
-    if replace_head and slot.layer.name == _HEAD and value.shape[:-1] == ours[:-1]:
+    if slot.layer.name == _HEAD and value.shape[:-1] == ours[:-1]:
         return None
     raise ValueError(f"{slot.name} {ours} <- {slot.key} {tuple(value.shape)}")
 
@@ -174,7 +176,6 @@ def load_tensors(
     *,
     source: str,
     strict: bool = True,
-    replace_head: bool = True,
     with_head: bool = True,
 ) -> WeightsReport:
     """Fills a model from a checkpoint's tensors; on an error the model is left as it was.
@@ -185,13 +186,15 @@ def load_tensors(
         tensors: The checkpoint.
         source: Where it came from, for messages.
         strict: Whether every tensor on both sides must find its partner. A head for another
-            `num_classes` and a stem for other channels are adapted, not mismatched.
-        replace_head: Whether a head of another width may be replaced.
+            `num_classes` and a stem for other channels are adapted, not mismatched, and a
+            checkpoint without a head may leave ours as it begins.
         with_head: False where the model was made without a head, whose tensors then go unused.
 
     Raises:
         WeightsMismatchError: Shapes disagree, or `strict` and something is left over.
     """
+    # Keras 2 called the kernel of a depthwise convolution so
+    tensors = {re.sub(r"\.depthwise_kernel$", ".kernel", key): t for key, t in tensors.items()}
     layout, pairs = _best_layout(model, family, tensors)
     first = next(s.layer for s in pairs if isinstance(s.layer, keras.layers.Conv2D))
     values: list[tuple[Slot, Array]] = []
@@ -200,9 +203,9 @@ def load_tensors(
         if slot.key not in tensors:
             missing.append(slot)
             continue
-        theirs = slot.read(np.asarray(tensors[slot.key]))
+        theirs = _in_our_order(slot, np.asarray(tensors[slot.key]))
         try:
-            ours = _fit(slot, theirs, first, replace_head=replace_head)
+            ours = _fit(slot, theirs, first)
         except ValueError as error:
             wrong.append(str(error))
             continue
@@ -214,7 +217,7 @@ def load_tensors(
             adapted.append(slot.name)
     used = {slot.key for slot in pairs}
     unexpected = _unexpected(tensors, used, layout, skip_head=not with_head)
-    if wrong or (strict and (missing or unexpected)):
+    if wrong or (strict and (_lacking(missing, pairs) or unexpected)):
         names = [slot.name + f" ({slot.key})" for slot in missing]
         raise WeightsMismatchError(_mismatch(model.name, source, wrong, names, unexpected))
     for slot, value in values:
@@ -228,6 +231,13 @@ def load_tensors(
         unexpected=tuple(unexpected),
         adapted=tuple(adapted),
     )
+
+
+def _lacking(missing: Sequence[Slot], pairs: Sequence[Slot]) -> list[Slot]:
+    """Those of the missing that a checkpoint must have: all but a head it has nothing of."""
+    heads = sum(slot.layer.name == _HEAD for slot in pairs)
+    rest = [slot for slot in missing if slot.layer.name != _HEAD]
+    return rest if len(missing) - len(rest) == heads else list(missing)
 
 
 def _unexpected(
@@ -247,7 +257,8 @@ def _initialise(slots_: Sequence[Slot]) -> None:
     """Gives variables that no checkpoint fills their own initial values."""
     for slot in slots_:
         leaf = slot.variable.name
-        attribute = "depthwise" if _keras_leaf(slot.layer, leaf) == "depthwise_kernel" else leaf
+        depthwise = leaf == "kernel" and isinstance(slot.layer, keras.layers.DepthwiseConv2D)
+        attribute = "depthwise" if depthwise else leaf
         initializer = getattr(slot.layer, f"{attribute}_initializer")
         slot.variable.assign(initializer(slot.shape, dtype=slot.variable.dtype))
 
@@ -263,7 +274,8 @@ def _mismatch(
     ):
         if names:
             parts.append(f"{title} ({len(names)}): {', '.join(names)}.")
-    parts.append("Create the model the checkpoint was made for, or pass strict=False.")
+    loose = "" if wrong else ", or load what fits with zoo.load_weights(..., strict=False)"
+    parts.append(f"Create the model the checkpoint was made for{loose}.")
     return " ".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from zoo.catalog import find_variant
 from zoo.errors import OptionValueError, SourceError, UnknownModelError
-from zoo.record import get_record
+from zoo.record import ModelRecord, get_record, set_record
 from zoo.spec import Family, Preprocessing, WeightsInfo
 from zoo.weights.convert import Array, WeightsReport, export_tensors, load_tensors
 from zoo.weights.readers import read_checkpoint
@@ -19,33 +20,35 @@ from zoo.weights.sources import fetch, fetch_config
 from zoo.weights.store import atomic_path
 
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+CONFIG_KEY = "keras_zoo"  # of a saved model's record in its config.json
 
 
-def read_source(
-    source: str, *, sha256: str = "", md5: str = ""
-) -> tuple[dict[str, Array], WeightsInfo | None]:
-    """Fetches and reads a checkpoint; a folder or repository also tells its preprocessing.
+def read_source(source: str, *, sha256: str = "", md5: str = "") -> dict[str, Array]:
+    """Fetches and reads a checkpoint.
 
     Raises:
         SourceError: It cannot be had.
         CheckpointError: It cannot be read.
     """
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
         found = next((path / name for name in WEIGHTS_FILES if (path / name).is_file()), None)
         if found is None:
             raise SourceError(f"The folder `{source}` holds none of {', '.join(WEIGHTS_FILES)}.")
-        return read_checkpoint(found), _described(source)
-    file = fetch(source, sha256=sha256 or None, md5=md5 or None)
-    info = _described(source) if source.startswith("hf://") and not sha256 else None
-    return read_checkpoint(file), info
+        return read_checkpoint(found)
+    return read_checkpoint(fetch(source, sha256=sha256 or None, md5=md5 or None))
 
 
-def _described(source: str) -> WeightsInfo | None:
+def describe_source(source: str) -> WeightsInfo | None:
+    """What the `config.json` of a folder or repository, ours or timm's, says of its weights."""
+    if not source.startswith("hf://") and not Path(source).expanduser().is_dir():
+        return None
     try:
         config = fetch_config(source)
     except SourceError:
         return None
+    if isinstance(config.get(CONFIG_KEY), dict):
+        return ModelRecord.from_json(config[CONFIG_KEY]).weights
     return timm_weights_info(config, source)
 
 
@@ -55,11 +58,13 @@ def timm_weights_info(config: dict[str, Any], source: str) -> WeightsInfo | None
     if not isinstance(cfg, dict):
         return None
     size = cfg.get("input_size") or (3, 224, 224)
+    tag, classes = str(cfg.get("tag", "")), int((cfg | config).get("num_classes", 1000))
     return WeightsInfo(
-        tag=str(cfg.get("tag", "")),
+        tag=tag,
         source=source,
         license=str(cfg.get("license") or "apache-2.0"),  # timm's own default on its model cards
-        num_classes=int((cfg | config).get("num_classes", 1000)),
+        num_classes=classes,
+        labels="imagenet1k" if classes == 1000 and tag.endswith("in1k") else "",
         preprocessing=Preprocessing(
             mean=tuple(cfg.get("mean", Preprocessing.mean)),
             std=tuple(cfg.get("std", Preprocessing.std)),
@@ -109,16 +114,19 @@ def load_weights(
         SourceError: It cannot be had.
         UnknownModelError: zoo did not make this model.
     """
-    family = family_of(model)
-    tensors, _ = read_source(os.fspath(source))
-    return load_tensors(
+    family, place = family_of(model), os.fspath(source)
+    report = load_tensors(
         model,
         family,
-        tensors,
-        source=os.fspath(source),
+        read_source(place),
+        source=place,
         strict=strict,
         with_head=any(layer.name == "head" for layer in model.layers),
     )
+    record, info = get_record(model), describe_source(place)
+    if record is not None and info is not None:
+        set_record(model, replace(record, weights=info))
+    return report
 
 
 def export_weights(
