@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import math
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 Tensor = Any  # a keras.KerasTensor
 Padding = Literal["sym", "same"]
 
-_DEFER: contextvars.ContextVar[list[Any] | None] = contextvars.ContextVar("defer", default=None)
+_DEFER: contextvars.ContextVar[bool] = contextvars.ContextVar("defer", default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,22 +68,34 @@ class _Zeros(keras.initializers.Initializer):
         return keras.ops.zeros(shape, dtype=dtype)
 
 
-@contextlib.contextmanager
-def deferred_kernels() -> Iterator[list[Any]]:
-    """Inside, convolution kernels start as zeros; yields the layers to be filled.
+class _HeUniform(keras.initializers.Initializer):
+    """Draws what `kernel_initializer()` would, by numpy: a third of the time for a whole model."""
 
-    Each layer carries its real initializer, so configs and re-initialisation are unaffected.
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None, **_: Any) -> Any:
+        fan_out = math.prod(shape[:-2]) * shape[-1]
+        limit = np.float32(math.sqrt(3 * 2.0 / fan_out))
+        seed = random.getrandbits(64)
+        values = np.random.Generator(np.random.SFC64(seed)).random(shape, np.float32)
+        values *= 2 * limit
+        values -= limit
+        return keras.ops.convert_to_tensor(values, dtype=dtype)
+
+
+@contextlib.contextmanager
+def deferred_kernels() -> Iterator[None]:
+    """Inside, convolution kernels start as zeros, for a checkpoint that fills them anyway.
+
+    The layers keep their real initializer, so configs and re-initialisation are unaffected.
     """
-    layers: list[Any] = []
-    token = _DEFER.set(layers)
+    token = _DEFER.set(True)
     try:
-        yield layers
+        yield
     finally:
         _DEFER.reset(token)
 
 
 def kernel_initializer() -> keras.initializers.Initializer:
-    """He uniform by fan-out: the variance of torchvision's and timm's start, drawn twice as fast.
+    """He uniform by fan-out: the variance of torchvision's and timm's start.
 
     Source: He et al. 2015, arXiv:1502.01852, eq. 14.
     """
@@ -88,17 +103,12 @@ def kernel_initializer() -> keras.initializers.Initializer:
 
 
 def _call(layer: Any, x: Tensor) -> Tensor:
-    pending = _DEFER.get()
-    if pending is None:
-        return layer(x)
-    attribute = (
-        "depthwise_initializer" if hasattr(layer, "depthwise_initializer") else "kernel_initializer"
-    )
+    depthwise = hasattr(layer, "depthwise_initializer")
+    attribute = "depthwise_initializer" if depthwise else "kernel_initializer"
     real = getattr(layer, attribute)
-    setattr(layer, attribute, _Zeros())
+    setattr(layer, attribute, _Zeros() if _DEFER.get() else _HeUniform())
     y = layer(x)
     setattr(layer, attribute, real)
-    pending.append(layer)
     return y
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import keras
 
-from zoo.errors import CheckpointError, OptionValueError, UnknownModelError
+from zoo.errors import CheckpointError, OptionValueError, SourceError, UnknownModelError
 from zoo.factory import create_model
+from zoo.preprocessing import preprocessor
 from zoo.record import ModelRecord, get_record, set_record
 from zoo.weights.convert import export_tensors
 from zoo.weights.loading import CONFIG_KEY, family_of, timm_weights_info, write_tensors
@@ -21,7 +22,8 @@ from zoo.weights.store import atomic_path
 def save_pretrained(model: keras.Model, folder: str | os.PathLike[str]) -> None:
     """Saves a catalog model as `config.json` and `model.safetensors`.
 
-    The tensors carry the reference library's names, so that it can read them too.
+    The folder is timm's too, where its model of that name has the same graph: tensors under
+    timm's names, its `config.json`, preprocessing included.
 
     Raises:
         UnknownModelError: zoo did not make this model.
@@ -42,9 +44,18 @@ def save_pretrained(model: keras.Model, folder: str | os.PathLike[str]) -> None:
     family, folder = family_of(model), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / "model.safetensors", export_tensors(model, family.layouts[0]))
+    classes, prep = record.options.get("num_classes", 1000), preprocessor(model)
     config = {
         "architecture": record.architecture,
-        "num_classes": record.options.get("num_classes", 1000),
+        "num_classes": classes,
+        "pretrained_cfg": {  # timm's
+            "num_classes": classes,
+            "input_size": [prep.channels, *prep.size],
+            "mean": prep.preprocessing.mean,
+            "std": prep.preprocessing.std,
+            "crop_pct": prep.preprocessing.crop,
+            "interpolation": prep.preprocessing.interpolation,
+        },
         CONFIG_KEY: record.to_json(),
     }
     with atomic_path(folder / "config.json") as partial:  # last: without it the folder is no model
@@ -67,6 +78,8 @@ def from_pretrained(folder_or_repo: str | os.PathLike[str], **options: Any) -> k
     """
     place = os.fspath(folder_or_repo)
     is_folder = Path(place).expanduser().is_dir()
+    if not is_folder and place.startswith((".", "/", "~")):
+        raise SourceError(f"There is no folder `{place}`.")
     source = place if is_folder or "://" in place else f"hf://{place}"
     saved = _described(fetch_config(source), source)
     model = create_model(saved.architecture, weights=source, **{**saved.options, **options})
