@@ -36,11 +36,12 @@ parity: $(VENV)/dev $(PARITY_PYTHON)  ## compares every model with timm, records
 bench: $(VENV)/dev                 ## prints every number of the README
 	$(BIN)/python -m pip install -q -e ".[bench]"
 	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.recipes
 
 check-backends: $(VENV)/dev        ## graphs and weights on JAX; a smoke test on torch
 	$(BIN)/python -m pip install -q -e ".[jax,torch]"
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_models.py tests/test_weights_convert.py -m "not tensorflow"
-	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/test_models.py -m "not tensorflow" -k "smoke or golden"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_models.py tests/test_weights_convert.py -m "not slow and not tensorflow"
+	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/test_models.py -m "not slow and not tensorflow" -k "smoke or golden"
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -157,8 +157,21 @@ def run(
         "resume": resume or None, "quiet": quiet or None,
     }  # fmt: skip
     options = {name: value for name, value in given.items() if value is not None}
+    options = {**_configured(recipe, config, options), **options}
+    if recipe in recipes.RECIPES and "out" not in options:  # to be said on an interruption
+        from recipes.folder import default_folder
+
+        options["out"] = str(default_folder(recipe))
     _load_keras()
-    result = recipes.run(recipe, **{**_configured(recipe, config, options), **options})
+    try:
+        result = recipes.run(recipe, **options)
+    except KeyboardInterrupt:
+        ERR.print(
+            f"Interrupted. Go on with: keras-zoo run {recipe} --out {options['out']} --resume",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
     _summary(result)
 
 
@@ -225,13 +238,11 @@ def predict(
 def main() -> None:
     """Entry point: a known error is one line and exit code 2, an interruption 130."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # click hands an Exit's code back, it does not raise it
     except ZooError as error:
         _fail(str(error))
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        ERR.print("Interrupted. Finished work is kept; add --out FOLDER --resume to go on.")
+        ERR.print("Interrupted.")
         sys.exit(130)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or ''}".rstrip(": "))
@@ -239,6 +250,7 @@ def main() -> None:
         if hasattr(error, "format_message"):  # click's usage errors
             _fail(error.format_message())
         raise
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str) -> None:

@@ -265,3 +265,16 @@ def test_commands_print(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a1_in1k" in said
     assert run_cli("recipes") == 0
     assert "finetune-image" in capsys.readouterr().out
+
+
+def test_an_interruption_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recipes, "run", stop)
+    assert run_cli("run", "image-classification") == 130
+    said = capsys.readouterr().err
+    assert "keras-zoo run image-classification --out runs/image-classification-" in said
+    assert said.rstrip().endswith("--resume")

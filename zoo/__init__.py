@@ -12,6 +12,7 @@ from zoo.catalog import list_models, model_info
 
 if TYPE_CHECKING:
     import zoo.deploy as deploy
+    import zoo.finetune as finetune
     import zoo.models as models
     from zoo.factory import create_backbone, create_model
     from zoo.preprocessing import preprocessor
