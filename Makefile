@@ -56,7 +56,7 @@ $(VENV)/dev: $(VENV)/bin/python setup.py
 
 .venv-parity/bin/python:
 	$(PYTHON) -m venv .venv-parity
-	.venv-parity/bin/python -m pip install -q torch torchvision timm safetensors
+	.venv-parity/bin/python -m pip install -q -r tools/parity-requirements.txt
 
 clean:
 	rm -rf $(VENV) .venv-parity runs build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

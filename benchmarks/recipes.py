@@ -1,8 +1,8 @@
 """The recipes' numbers in the README: runs them at full size and prints what they measured.
 
-Run as `python -m benchmarks.recipes [RECIPE ...]`; about 15 minutes on two cores. With `--read FOLDER`
-the numbers come from a finished run. Writes `benchmarks/results/<recipe>.json`: metrics.json as it is,
-with versions and machine, less the list of classes.
+Run as `python -m benchmarks.recipes [RECIPE ...]`; about 15 minutes on two cores. With
+`--read FOLDER` the numbers come from a finished run. Writes `benchmarks/results/<recipe>.json`:
+metrics.json as it is, with versions and machine, less the list of classes.
 """
 
 from __future__ import annotations

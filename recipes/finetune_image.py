@@ -26,7 +26,7 @@ from recipes import RunResult
 from recipes.data import ImageBatches, ImageData, Split, split_data
 from recipes.evaluation import baseline, headline, predict, scores
 from recipes.exporting import export_model
-from recipes.finetune_report import write_report
+from recipes.finetune_report import Arm, write_report
 from recipes.folder import RunFolder
 from recipes.image_job import ImageOptions, describe, in_units, run_in_folder
 from recipes.training import (
@@ -69,20 +69,6 @@ class Options(ImageOptions):
 
 
 OPTIONS = tuple(f.name for f in fields(Options))
-
-
-@dataclass(kw_only=True)
-class Arm:
-    """One network trained once."""
-
-    name: str
-    seed: int
-    history: History
-    seconds: list[float]  # since the arm began, at the end of each epoch
-    validation: float  # best value of the metric
-    test: dict[str, float]
-    epochs: int
-    epoch_s: float = 0.0  # of the whole network
 
 
 def run(options: Options) -> RunResult:

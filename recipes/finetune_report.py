@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,13 +12,24 @@ from recipes.data import Split
 from recipes.folder import RunFolder
 from recipes.image_report import footer, picture, test_blocks, use_blocks, words
 from recipes.report import KeyNumbers, Section, Table, Text, render
-from recipes.training import METRICS
-
-if TYPE_CHECKING:
-    from recipes.finetune_image import Arm
+from recipes.training import METRICS, History
 
 Array = np.ndarray[Any, np.dtype[Any]]
 TITLES = {"pretrained": "pretrained", "scratch": "from scratch"}
+
+
+@dataclass(kw_only=True)
+class Arm:
+    """One network trained once."""
+
+    name: str
+    seed: int
+    history: History
+    seconds: list[float]  # since the arm began, at the end of each epoch
+    validation: float  # best value of the metric
+    test: dict[str, float]
+    epochs: int
+    epoch_s: float = 0.0  # of the whole network
 
 
 def write_report(

@@ -175,7 +175,7 @@ def _search(options: Options, split: Split, create: Any, folder: RunFolder) -> T
         trials=options.tune,
         max_epochs=options.search_epochs,
         objective="val_accuracy" if task == "classification" else "val_loss",
-        directory=folder.path / "search",
+        directory=folder.path,  # in which it makes a folder of its own
         workers=options.workers,
         seed=options.seed,
         quiet=options.quiet,

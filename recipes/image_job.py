@@ -84,8 +84,16 @@ def run_in_folder(
     with RunFolder.open(folder, recipe=recipe, config=config, resume=options.resume) as opened:
         if not opened.finished:
             opened.finish(job(options, opened))
+            _drop_checkpoints(folder)
         metrics: dict[str, Any] = opened.read_json("metrics.json")
     return RunResult(metrics=metrics, folder=folder)
+
+
+def _drop_checkpoints(folder: Path) -> None:
+    """Deletes what only an unfinished run needs; the best weights are in `model.keras`."""
+    for name in ("training", "arms"):
+        for path in (folder / name).glob("*.weights.h5"):
+            path.unlink()
 
 
 def describe(data: ImageData, split: Split) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Shared fixtures: a private cache, so that no test reads or fills the user's."""
+"""Settings of every test: TensorFlow says only what matters."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from zoo.blocks import (
 )
 
 
-def kernel_of(build: str) -> tuple[np.ndarray, keras.layers.Layer]:  # type: ignore[type-arg]
+def kernel_of(build: str) -> tuple[np.ndarray, keras.layers.Layer]:
     x = keras.Input((8, 8, 64))
     y = conv(x, 96, 3, name="c") if build == "conv" else depthwise_conv(x, 5, name="c")
     layer = keras.Model(x, y).get_layer("c")
