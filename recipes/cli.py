@@ -214,7 +214,7 @@ def predict(
     """Name what image files show."""
     _load_keras()
     import zoo
-    from zoo.deploy.predictor import predictor
+    from zoo.deploy import predictor
 
     place = Path(model)
     opened: Any = model if place.exists() or place.suffix == ".keras" else None

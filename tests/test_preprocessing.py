@@ -215,7 +215,7 @@ def test_palettes(tmp_path: Path, transparent: bool) -> None:
     index = photo(20, 30)[..., 0] % 4
     image = Image.fromarray(index, "L")
     image.putpalette(palette.tobytes())
-    options = {"transparency": 2} if transparent else {}
+    options: dict[str, Any] = {"transparency": 2} if transparent else {}
     expected = palette[index]
     if transparent:
         expected = np.where((index == 2)[..., None], 255, expected)
@@ -271,7 +271,7 @@ def test_files_that_are_no_images(tmp_path: Path) -> None:
         (tmp_path / "bad.png").write_bytes(content)
         with pytest.raises(DataError, match=r"bad\.png` cannot be read as an image: "):
             prep([tmp_path / "bad.png"])
-    with pytest.raises(DataError, match="cannot be read as an image: .*directory"):
+    with pytest.raises(DataError, match=r"cannot be read as an image: .*directory"):
         prep(tmp_path)
     with pytest.raises(DataError, match="has 1 or 3 channels; the model takes 4: pass arrays"):
         prepare(channels=4)(tmp_path / "image.png")

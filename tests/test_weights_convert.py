@@ -23,7 +23,7 @@ from tests.random_weights import (
     randomise,
     values,
 )
-from tests.test_models import EACH, ONE, golden, variant
+from tests.test_models import EACH, golden, variant
 from zoo.blocks import NormConfig, batch_norm, conv, deferred_kernels, depthwise_conv
 from zoo.errors import (
     OptionValueError,
@@ -44,6 +44,10 @@ RESNET = variant("test_resnet")[0]
 EFFICIENTNET = variant("test_efficientnet")[0]
 LAYOUTS = [("test_resnet", "timm"), ("mobilenetv2_035", "timm"), ("mobilenetv3_small_050", "timm")]
 LAYOUTS += [("test_efficientnet", layout.name) for layout in EFFICIENTNET.layouts]
+FEW = pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+HEADS = pytest.mark.parametrize(
+    "name", ["test_resnet", "test_efficientnet", "mobilenetv3_small_050"]
+)
 ALL_LAYOUTS = pytest.mark.parametrize(("name", "layout"), LAYOUTS)
 
 
@@ -287,7 +291,7 @@ def test_adapted_stems_keep_the_response(channels: int) -> None:
         np.testing.assert_allclose(adapt_stem(colour, channels).sum(axis=2), colour.sum(axis=2))
 
 
-@ONE
+@FEW
 def test_pretrained_model_of_grey_images(name: str, tmp_path: Path) -> None:
     path = write(tmp_path, tensors_of(name))
     colour = zoo.create_model(name, weights=path, input_size=64)
@@ -341,7 +345,7 @@ def test_small_stem_of_an_equal_kernel_is_loaded(name: str) -> None:
 HEAD = ("head/kernel", "head/bias")
 
 
-@ONE
+@FEW
 def test_head_of_other_classes_is_replaced(name: str, tmp_path: Path) -> None:
     path = write(tmp_path, tensors_of(name))
     whole = zoo.create_model(name, weights=path, input_size=64)
@@ -373,7 +377,7 @@ def test_number_of_classes_is_recorded(resnet_file: Path) -> None:
     assert recorded(weights=resnet_file, num_classes=3) == 3
 
 
-@ONE
+@HEADS
 def test_without_a_head(name: str, tmp_path: Path) -> None:
     path = write(tmp_path, tensors_of(name))
     whole = zoo.create_model(name, weights=path, input_size=64)
@@ -388,7 +392,7 @@ def test_without_a_head(name: str, tmp_path: Path) -> None:
     assert_equal_but(kept, whole)
 
 
-@ONE
+@HEADS
 def test_checkpoint_without_a_head(name: str, tmp_path: Path) -> None:
     bare = export_tensors(random_model(name, num_classes=0), layout_of(name, "timm"))
     path = write(tmp_path, bare)
@@ -404,7 +408,7 @@ def test_checkpoint_without_a_head(name: str, tmp_path: Path) -> None:
         load(model, half)
 
 
-@ONE
+@HEADS
 def test_backbone_ignores_the_head_and_is_strict_otherwise(name: str, tmp_path: Path) -> None:
     tensors = tensors_of(name)
     path = write(tmp_path, tensors)

@@ -6,12 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from zoo.deploy.predictor import Prediction, Predictor, predictor
+    from zoo.deploy.prediction import Prediction, Predictor, predictor
 
 _LAZY = {
-    "Prediction": "zoo.deploy.predictor",
-    "Predictor": "zoo.deploy.predictor",
-    "predictor": "zoo.deploy.predictor",
+    "Prediction": "zoo.deploy.prediction",
+    "Predictor": "zoo.deploy.prediction",
+    "predictor": "zoo.deploy.prediction",
 }
 __all__ = ["Prediction", "Predictor", "predictor"]
 

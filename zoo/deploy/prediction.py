@@ -117,7 +117,8 @@ def predictor(model: keras.Model | str | os.PathLike[str], engine: str = "auto")
     if isinstance(model, str | os.PathLike):
         from zoo.pretrained import from_pretrained
 
-        opened = from_pretrained(model) if Path(model).is_dir() else load_model(model)
+        place = Path(model).expanduser()
+        opened = from_pretrained(place) if place.is_dir() else load_model(place)
     prepare = preprocessor(opened)
     if isinstance(opened.output, dict):
         raise OptionValueError(f"`{opened.name}` is a backbone, which predicts nothing; call it.")
