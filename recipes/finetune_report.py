@@ -29,7 +29,6 @@ class Arm:
     validation: float  # best value of the metric
     test: dict[str, float]
     epochs: int
-    epoch_s: float = 0.0  # of the whole network
 
 
 def write_report(
