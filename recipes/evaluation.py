@@ -121,7 +121,7 @@ def baseline(train: ImageData, test: ImageData, seed: int) -> dict[str, Any]:
     else:
         model, constant = make_pipeline(reduce, machine), DummyClassifier()
         name = "support vector machine on the pixels"
-    found = {
+    found: dict[str, Any] = {
         "name": name,
         "examples": len(rows),
         **scores(train.task, test.targets, _decide(model.fit(x, y), x_test, train)),

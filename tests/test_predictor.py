@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tests.random_weights import Array, outputs, random_model
 from zoo.archives import fetch_archive
 from zoo.deploy import Prediction, Predictor, predictor
 from zoo.errors import DataError, OptionValueError, SourceError
-from zoo.record import get_record, save_model, set_record
+from zoo.record import ModelRecord, get_record, save_model, set_record
 from zoo.spec import Preprocessing, WeightsInfo
 
 LOGITS = np.array([0.5, -200.0, 3.0, 3.0, 200.0, -1.0, 2.0], "float32")
@@ -29,12 +30,22 @@ def amend(model: keras.Model, **fields: Any) -> None:
     set_record(model, replace(record, **fields))
 
 
-def giving(logits: Array, **options: Any) -> keras.Model:
-    """A model that answers any image so."""
-    options = {"num_classes": len(logits), "input_size": 32, **options}
-    model = zoo.create_model("test_resnet", **options)
+@cache
+def blind(classes: int, activation: str | None) -> tuple[keras.Model, ModelRecord]:
+    model = zoo.create_model(
+        "test_resnet", num_classes=classes, input_size=32, classifier_activation=activation
+    )
     model.get_layer("head").kernel.assign(np.zeros(model.get_layer("head").kernel.shape))
+    record = get_record(model)
+    assert record is not None
+    return model, record
+
+
+def giving(logits: Array, activation: str | None = None) -> keras.Model:
+    """A model that answers any image so."""
+    model, record = blind(len(logits), activation)
     model.get_layer("head").bias.assign(logits)
+    set_record(model, record)
     return model
 
 
@@ -142,7 +153,7 @@ def test_labels_are_independent() -> None:
 def test_an_activation_in_the_model_is_not_applied_twice(task: str) -> None:
     kind = "softmax" if task == "classify" else "sigmoid"
     logits = LOGITS[[0, 2, 5, 6]]
-    model = giving(logits, classifier_activation=kind)
+    model = giving(logits, kind)
     amend(model, task=task)
     (found,) = predictor(model).classify(photo(), top=4)
     expected = softmax(logits) if task == "classify" else 1 / (1 + np.exp(-logits))
@@ -150,7 +161,7 @@ def test_an_activation_in_the_model_is_not_applied_twice(task: str) -> None:
 
 
 def test_a_linear_activation_gives_logits() -> None:
-    (found,) = predictor(giving(LOGITS, classifier_activation="linear")).classify(photo(), top=1)
+    (found,) = predictor(giving(LOGITS, "linear")).classify(photo(), top=1)
     assert found[0].value == 1.0
 
 

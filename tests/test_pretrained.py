@@ -17,7 +17,8 @@ from safetensors.numpy import save
 import zoo
 from tests.file_server import serve
 from tests.hub import Hub, open_hub
-from tests.random_weights import Array, outputs, random_model
+from tests.random_weights import Array, outputs, random_model, values
+from tests.test_models import variant
 from tests.test_weights_convert import SMALL, assert_equal_but, tensors_of
 from zoo.errors import (
     CheckpointError,
@@ -30,6 +31,7 @@ from zoo.errors import (
 )
 from zoo.record import ModelRecord, get_record, set_record
 from zoo.spec import Preprocessing, WeightsInfo
+from zoo.weights.convert import export_tensors
 
 REPO = "timm/test_resnet.x"
 PRETRAINED_CFG = {
@@ -152,6 +154,28 @@ def test_labels_of_imagenet(hub: Hub) -> None:
     hub.put("model.safetensors", save(tensors_of("test_resnet", classes=1000)))
     model = zoo.from_pretrained(REPO, input_size=64)
     assert zoo.deploy.predictor(model).class_names[285] == "Egyptian cat"
+
+
+def test_channels_of_a_repository(hub: Hub) -> None:
+    grey = export_tensors(
+        random_model("test_resnet", in_channels=1, **SMALL), variant("test_resnet")[0].layouts[0]
+    )
+    publish(hub, {**TIMM_CONFIG, "pretrained_cfg": {**PRETRAINED_CFG, "input_size": [1, 96, 96]}})
+    hub.put("model.safetensors", save(grey))
+    model = zoo.from_pretrained(REPO)
+    assert model.input_shape == (None, 160, 160, 1)
+    assert_equal_but(model, random_model("test_resnet", in_channels=1, **SMALL))
+    assert zoo.from_pretrained(REPO, in_channels=3).input_shape[-1] == 3
+
+
+def test_a_broken_config_changes_nothing(hub: Hub) -> None:
+    hub.put_small("config.json", b"<html>")
+    model = zoo.create_model("test_resnet", **SMALL)
+    before = values(model)
+    with pytest.raises(CheckpointError, match="is not JSON"):
+        zoo.load_weights(model, f"hf://{REPO}")
+    for name, value in values(model).items():
+        np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
 def test_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -131,15 +132,16 @@ def test_a_killed_save_leaves_the_old_file(file: Path) -> None:
     code = f"""
 import os
 import signal
-import keras
 from zoo.record import save_model
-model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-write = model.save
-model.save = lambda path: (write(path), os.kill(os.getpid(), signal.SIGKILL))
-save_model(model, {str(file)!r})
+class Model:
+    def save(self, path):
+        path.write_bytes(b"PK")
+        os.kill(os.getpid(), signal.SIGKILL)
+save_model(Model(), {str(file)!r})
 """
     root = Path(zoo.__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
+    light = {**os.environ, "KERAS_BACKEND": "numpy"}  # starts in a third of the time
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, env=light, check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(list(file.parent.iterdir())) == 2  # what was being written lies beside it
     assert file.read_bytes() == before

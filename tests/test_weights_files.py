@@ -181,7 +181,10 @@ def test_a_tag_goes_before_a_file_of_its_name(
     assert locate("test_resnet", None) == (None, "")
     with pytest.raises(UnknownNameError, match=r"has no weights `r160_in1`\. Did you"):
         locate("test_resnet", "r160_in1")
-    with pytest.raises(UnknownNameError, match=r"None are published for it\. A path, `hf://"):
+    for nothing in ("", "missing.npz"):
+        with pytest.raises(UnknownNameError, match=f"`test_resnet` has no weights `{nothing}`"):
+            locate("test_resnet", nothing)
+    with pytest.raises(UnknownNameError, match=r"None are published for it\. A path that e"):
         locate("mobilenetv2_035", "in1k")
 
 

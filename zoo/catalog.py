@@ -130,7 +130,8 @@ def weights_info(name: str, tag: str = "default") -> WeightsInfo:
         have = f"It has: {', '.join(records)}." if records else "None are published for it."
         raise UnknownNameError(
             f"`{arch}` has no weights `{tag}`.{did_you_mean(tag, records)} {have} "
-            "A path, `hf://owner/repo`, `package:archive/member` or `https://...` works too."
+            "A path that exists, `hf://owner/repo`, `package:archive/member` or `https://...` "
+            "works too."
         )
     return WeightsInfo.from_record(tag, records[tag])
 

@@ -170,7 +170,8 @@ def locate(arch: str, weights: str | os.PathLike[str] | None) -> tuple[WeightsIn
         return None, ""
     text = os.fspath(weights)
     is_tag = text in ("default", *model_info(arch).weights)  # also where a file is called so
-    if text.startswith(_SCHEMES) or (not is_tag and Path(text).expanduser().exists()):
+    is_place = bool(text) and not is_tag and Path(text).expanduser().exists()
+    if is_place or text.startswith(_SCHEMES):
         return None, text
     info = weights_info(arch, text)
     return info, info.source

@@ -99,8 +99,10 @@ def _described(config: dict[str, Any], source: str) -> ModelRecord:
             f"nor timm's; it has: {', '.join(config) or 'nothing'}."
         )
     names = config.get("label_names")  # timm: of a set other than ImageNet
+    channels = (config.get("pretrained_cfg") or {}).get("input_size", (3,))[0]
     return ModelRecord(
         architecture=str(config["architecture"]),
+        options={} if channels == 3 else {"in_channels": channels},
         weights=timm_weights_info(config, source),
         class_names=tuple(map(str, names)) if isinstance(names, list) else (),
     )

@@ -115,15 +115,16 @@ def load_weights(
         UnknownModelError: zoo did not make this model.
     """
     family, place = family_of(model), os.fspath(source)
+    tensors, info = read_source(place), describe_source(place)
     report = load_tensors(
         model,
         family,
-        read_source(place),
+        tensors,
         source=place,
         strict=strict,
         with_head=any(layer.name == "head" for layer in model.layers),
     )
-    record, info = get_record(model), describe_source(place)
+    record = get_record(model)
     if record is not None and info is not None:
         set_record(model, replace(record, weights=info))
     return report
