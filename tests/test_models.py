@@ -106,6 +106,9 @@ def test_chosen_stages(name: str) -> None:
         OptionValueError, match=r"`stages` must be among stem, stage1.*got 'stage9'"
     ):
         zoo.create_backbone(name, stages=["stage9"], input_size=64)
+    assert list(zoo.create_backbone(name, stages="stage3", input_size=64).output) == ["stage3"]
+    with pytest.raises(OptionValueError, match="at least one stage"):
+        zoo.create_backbone(name, stages=())
     with pytest.raises(OptionValueError, match="no head, so it takes no `num_classes`"):
         zoo.create_backbone(name, num_classes=3)
 

@@ -282,3 +282,12 @@ def test_real_weights_as_a_start(lite0: keras.Model) -> None:
     features = keras.Model(lite0.input, lite0.layers[-2].output)
     expected = outputs(features, prepared)
     np.testing.assert_allclose(predictor(grey)(pixels), expected, atol=1e-3 * expected.std())
+
+
+def test_a_single_logit_is_a_probability_of_its_own() -> None:
+    model = zoo.create_model("test_resnet", num_classes=1, input_size=64)
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    chosen = zoo.deploy.predictor(model)
+    (answer,) = chosen.classify(pixels)
+    logit = float(chosen(pixels)[0, 0])
+    assert answer[0].value == pytest.approx(1 / (1 + np.exp(-logit)), rel=1e-5)

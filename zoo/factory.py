@@ -64,7 +64,7 @@ def create_model(
 def create_backbone(
     name: str,
     weights: str | os.PathLike[str] | None = None,
-    stages: Sequence[str] | None = None,
+    stages: str | Sequence[str] | None = None,
     **options: Any,
 ) -> keras.Model:
     """Builds a catalog model without its head: a dict of named feature maps.
@@ -81,7 +81,11 @@ def create_backbone(
     Raises:
         OptionValueError: A stage that the family does not have; and as `create_model`.
     """
+    if isinstance(stages, str):
+        stages = (stages,)
     kept = tuple(stages) if stages is not None else None
+    if kept == ():
+        raise OptionValueError("`stages` must name at least one stage; got none.")
     for option in ("num_classes", "pool", "dropout", "classifier_activation"):
         if option in options:
             raise OptionValueError(f"A backbone has no head, so it takes no `{option}`.")

@@ -59,7 +59,8 @@ class Predictor:
     ) -> list[list[Prediction]]:
         """Names the likeliest classes of each image, best first.
 
-        A multi-label model gives independent probabilities, a regression its values in order.
+        A multi-label model and a single logit give independent probabilities, a regression its
+        values in order.
 
         Args:
             images: Files, or uint8 pixels (H, W, C).
@@ -92,7 +93,7 @@ class Predictor:
         activated = self.record.options.get("classifier_activation") not in (None, "linear")
         if self.record.task == "regression" or activated:
             return outputs
-        if self.record.task == "multi-label":
+        if self.record.task == "multi-label" or outputs.shape[1] == 1:
             # the logistic function, written so that it cannot overflow
             return np.asarray((1 + np.tanh(outputs / 2)) / 2, np.float32)
         shifted = np.exp(outputs - outputs.max(axis=1, keepdims=True))
