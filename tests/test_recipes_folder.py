@@ -135,7 +135,9 @@ def test_an_option_set_to_none_differs_from_one_not_set(unfinished: Path) -> Non
 
 def test_options_are_compared_as_json_holds_them(path: Path) -> None:
     start(path, size=(224, 224), rate=np.float32(0.1), out=Path("a/b")).close()
-    start(path, resume=True, size=[224, 224], rate=0.1, out="a/b").close()
+    again = start(path, resume=True, size=[224, 224], rate=0.1, out="a/b")
+    assert not again.finished
+    again.close()
 
 
 @pytest.mark.parametrize("resume", [False, True])
