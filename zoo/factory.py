@@ -90,16 +90,15 @@ def create_backbone(
         if option in options:
             raise OptionValueError(f"A backbone has no head, so it takes no `{option}`.")
     made = _prepare(name, weights, {**options, "num_classes": 0})
+    parts = (made.family, made.variant, made.options, made.preprocessing)
     if made.tensors is None:
-        model = build_backbone(made.family, made.variant, made.options, made.preprocessing, kept)
+        model = build_backbone(*parts)
     else:
-        # all stages are built and filled, so that the check stays strict; the cut shares them
         with deferred_kernels():
-            whole = build_backbone(
-                made.family, made.variant, made.options, made.preprocessing, None
-            )
-        made.fill(whole, with_head=False)
-        model = whole if kept is None else _cut(whole, kept)
+            model = build_backbone(*parts)
+        made.fill(model, with_head=False)  # all stages, so that the check stays strict
+    if kept is not None:
+        model = _cut(model, kept)
     set_record(model, made.record)
     return model
 

@@ -167,24 +167,10 @@ def build_model(
 
 
 def build_backbone(
-    family: Family,
-    variant: Variant,
-    options: ImageOptions,
-    preprocessing: Preprocessing,
-    stages: tuple[str, ...] | None,
+    family: Family, variant: Variant, options: ImageOptions, preprocessing: Preprocessing
 ) -> keras.Model:
-    """The named feature maps without the head: (B, H, W, C) -> {"stem": ..., "stage1": ...}.
-
-    Raises:
-        OptionValueError: A stage that the family does not have.
-    """
+    """The named feature maps without the head: (B, H, W, C) -> {"stem": ..., "stage1": ...}."""
     with dtype_policy(options.dtype):
         inputs, x = _input(variant, options, preprocessing)
         maps = _features(family, variant, options, x)
-        for stage in stages or ():
-            if stage not in maps:
-                raise OptionValueError(
-                    f"`stages` must be among {', '.join(maps)} for {variant.name}; got {stage!r}."
-                )
-        kept = maps if stages is None else {stage: maps[stage] for stage in stages}
-        return keras.Model(inputs, kept, name=variant.name)
+        return keras.Model(inputs, maps, name=variant.name)
