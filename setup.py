@@ -27,6 +27,8 @@ REQUIRED = [
     "matplotlib>=3.8",
     "pandas>=2.1",
     "scikit-learn>=1.4",
+    "optuna>=5",  # TPE; importance of conditional hyperparameters
+    "cloudpickle>=3",  # a user's functions, to the worker processes
 ]
 DEV = [  # pinned: the checks must not change by themselves
     "pytest==9.2.0",

@@ -43,7 +43,7 @@ from recipes.training import (
 )
 from recipes.versions import versions
 from tuning.accelerator import jit_compile
-from tuning.hypermodel import make_optimizer
+from tuning.optimizers import make_optimizer
 from zoo.finetune import freeze, last_stages, unfreeze
 
 NAME = "finetune-image"

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from recipes.curves import learning_curves
 from recipes.data import Split
 from recipes.folder import RunFolder
 from recipes.image_report import footer, picture, test_blocks, use_blocks, words
-from recipes.report import KeyNumbers, Section, Table, Text, render
 from recipes.training import METRICS, History
+from tuning.page.curves import learning_curves
+from tuning.page.document import KeyNumbers, Section, Table, Text, render
 
 Array = np.ndarray[Any, np.dtype[Any]]
 TITLES = {"pretrained": "pretrained", "scratch": "from scratch"}

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from recipes.curves import learning_curves
 from recipes.data import Split
 from recipes.evaluation import images_of
 from recipes.folder import RunFolder
-from recipes.plots import confusion_matrix, image_grid, leaderboard_chart, scatter, slices
-from recipes.report import Block, KeyNumbers, Picture, Section, Table, Text, render
 from recipes.training import METRICS, Trained
+from tuning.page.curves import learning_curves
+from tuning.page.document import Block, KeyNumbers, Picture, Section, Table, Text, render
+from tuning.page.predictions import confusion_matrix, image_grid, scatter
+from tuning.page.trials import leaderboard_chart, slices
 from tuning.tune import COLUMNS, TuningResult
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -50,10 +51,18 @@ def footer(metrics: dict[str, Any]) -> str:
     return f"Seed {metrics['seed']}. {versions}."
 
 
-def picture(folder: RunFolder, name: str, png: bytes, alt: str, caption: str = "") -> Picture:
+def picture(
+    folder: RunFolder,
+    name: str,
+    png: bytes,
+    alt: str,
+    caption: str = "",
+    *,
+    photograph: bool = False,
+) -> Picture:
     """Writes a picture as a file of the run and returns it as a block of the page."""
     folder.write_bytes(name, png)
-    return Picture(png=png, alt=alt, caption=caption)
+    return Picture(png=png, alt=alt, caption=caption, photograph=photograph)
 
 
 def words(metric: str) -> str:
@@ -181,6 +190,7 @@ def _confusion(folder: RunFolder, split: Split, outputs: Array) -> list[Block]:
             image_grid(list(images_of(test, worst)), captions),
             "Wrong answers the model is surest of",
             f"{len(wrong)} of {len(test)} are wrong; these are the ones it is surest of.",
+            photograph=True,
         )
     )
     return blocks

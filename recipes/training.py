@@ -13,7 +13,7 @@ import numpy as np
 from recipes.data import ImageBatches, ImageData, Split
 from recipes.folder import RunFolder
 from tuning.accelerator import jit_compile
-from tuning.hypermodel import make_optimizer
+from tuning.optimizers import make_optimizer
 from tuning.progress import TrainingProgress
 from zoo.errors import DataError
 

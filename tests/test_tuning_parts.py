@@ -7,6 +7,7 @@ import io
 import math
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -25,7 +26,8 @@ from tuning.data import (
     is_batched,
     steps_per_epoch,
 )
-from tuning.hypermodel import CatalogHyperModel, as_hypermodel, catalog_hypermodel, make_optimizer
+from tuning.hypermodel import CatalogHyperModel, as_hypermodel, catalog_hypermodel
+from tuning.optimizers import make_optimizer
 from tuning.oracles import ALGORITHMS
 from tuning.progress import SearchProgress, TrainingProgress, duration
 from tuning.space import (
@@ -70,7 +72,7 @@ RNG = np.random.default_rng(0)
         (lambda: Fixed(None), "must be a bool, int, float or str; got value=None"),  # type: ignore[arg-type]
         (lambda: check_space({}), "`space` must map at least one name"),
         (lambda: check_space([Float(0, 1)]), "`space` must map"),  # type: ignore[arg-type]
-        (lambda: check_space({"x": 3}), r"space\['x'\] must be a Float, Int, Choice or Fixed"),  # type: ignore[dict-item]
+        (lambda: check_space({"x": 3}), "must be a Float, Int, Choice, Fixed or Relative; got 3"),  # type: ignore[dict-item]
         (
             lambda: check_space({"x": Float(0, 1, when=When("y", (1,))), "y": Choice((1, 2))}),
             r"space\['x'\] must name a parameter before it; got 'y'",
@@ -150,14 +152,16 @@ def test_random_draws_fill_the_default_space() -> None:
     sample(hp, default_space())
     oracle.update_space(hp)
     draws = [oracle.populate_space(str(i))["values"] for i in range(300)]
-    rates = np.array([draw["learning_rate"] for draw in draws])
-    assert 1e-4 <= rates.min() < 2e-4
-    assert 2e-2 < rates.max() <= 3e-2
+    factors = np.array([draw["relative_learning_rate"] for draw in draws])
+    assert 0.1 <= factors.min() < 0.12
+    assert 8 < factors.max() <= 10
     # uniform in the logarithm: the median is near the geometric middle
-    assert np.log(np.median(rates)) == pytest.approx(np.log(np.sqrt(1e-4 * 3e-2)), abs=0.5)
+    assert np.log(np.median(factors)) == pytest.approx(0, abs=0.5)
     for draw in draws:
         assert ("momentum" in draw) == (draw["optimizer"] in ("sgd", "rmsprop"))
-    assert {draw["optimizer"] for draw in draws} == {"sgd", "adamw", "rmsprop", "adagrad"}
+        assert ("relative_weight_decay" in draw) == (draw["optimizer"] != "adam")
+    everything = {"sgd", "adam", "adamw", "rmsprop", "adagrad", "lion"}
+    assert {draw["optimizer"] for draw in draws} == everything
     assert {draw["batch_size"] for draw in draws} == {32, 64, 128}
 
 
@@ -275,7 +279,11 @@ def test_optimizer_takes_defaults() -> None:
 @pytest.mark.parametrize(
     ("values", "steps", "rule"),
     [
-        ({"optimizer": "adam"}, 1, "`optimizer` must be one of adagrad, .*Did you mean adamw"),
+        (
+            {"optimizer": "adamv"},
+            1,
+            "`optimizer` must be one of adagrad, .*Did you mean adam, adamw",
+        ),
         ({"lr_schedule": "step"}, 1, "`lr_schedule` must be one of constant, cosine, exponential"),
         ({"learning_rate": 0}, 1, r"`learning_rate` must be in \(0, inf\); got learning_rate=0"),
         ({"learning_rate": math.nan}, 1, "`learning_rate` must be in"),
@@ -428,7 +436,7 @@ def test_a_name_becomes_a_model_that_fits_the_data(monkeypatch: pytest.MonkeyPat
         return keras.Sequential(layers)
 
     monkeypatch.setattr("zoo.create_model", create, raising=False)
-    monkeypatch.setattr("zoo.model_info", lambda name: name)
+    monkeypatch.setattr("zoo.model_info", lambda _: SimpleNamespace(family="resnet"))
     train = np.zeros((6, 8, 9, 1), "float32"), np.array([0, 1, 2, 2, 1, 0])
     hypermodel = as_hypermodel("tiny", train, None)
     hypermodel.prepare(train, epochs=5)
@@ -441,11 +449,13 @@ def test_a_name_becomes_a_model_that_fits_the_data(monkeypatch: pytest.MonkeyPat
         "in_channels": 1,
         "stem": "small",
         "dropout": 0.1,
+        "drop_path": 0.0,
     }
     # 6 images in batches of 16 are one step: the schedule ends after the 5 epochs.
     model.optimizer.iterations.assign(5)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.0, abs=1e-9)
-    assert set(hp.values) == set(default_space()) - {"momentum"}
+    relative = {"relative_learning_rate", "relative_weight_decay"}
+    assert set(hp.values) == (set(default_space("resnet")) | relative) - {"momentum"}
     assert model.evaluate(*train, verbose=0)[0] > 0  # integer labels suit the loss
     one_hot = train[0], np.eye(3)[train[1]]
     hypermodel = catalog_hypermodel("tiny", one_hot, {"dropout": Float(0, 0.5)})

@@ -44,6 +44,7 @@ class EpochBatches(keras.utils.PyDataset):
         self._batch_size = batch_size
         self._seed = seed
         self._epoch = first_epoch
+        self._clock = self
         self._length = steps_per_epoch(data, batch_size)
         self._batches: Iterator[Any] = iter(())
 
@@ -55,8 +56,14 @@ class EpochBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> Any:
         # Keras reads in order, but begins twice in the first epoch: once to learn the shapes.
         if index == 0:
-            self._batches = iter(self._data(self._batch_size, self._seed + self._epoch))
+            self._batches = iter(self._data(self._batch_size, self._seed + self._clock._epoch))
         return next(self._batches)
+
+    def halved(self, halvings: int) -> EpochBatches:
+        """Returns the same data in batches of a half, a quarter ... of the size."""
+        smaller = EpochBatches(self._data, max(1, self._batch_size >> halvings), self._seed, 0)
+        smaller._clock = self  # it is this one that is told of the epochs
+        return smaller
 
     def follow(self) -> keras.callbacks.Callback:
         """Returns a callback that moves on to the data of each epoch as it begins.
@@ -68,6 +75,104 @@ class EpochBatches(keras.utils.PyDataset):
             self._epoch = epoch
 
         return keras.callbacks.LambdaCallback(on_epoch_begin=move)
+
+
+class ShuffledArrays(keras.utils.PyDataset):
+    """Batches of arrays in an order that depends on the epoch.
+
+    Args:
+        arrays: A tree of arrays of n rows each.
+        batch_size: Rows per batch; the last may be smaller.
+        order: Called with the epoch; returns the rows in their order (n,). None keeps the order.
+        clock: Its `epoch` is the present epoch.
+    """
+
+    def __init__(
+        self,
+        arrays: Any,
+        batch_size: int,
+        order: Callable[[int], np.ndarray] | None,
+        clock: Any,
+    ) -> None:
+        super().__init__()
+        self._arrays = keras.tree.map_structure(np.asarray, arrays)
+        self._rows = len(keras.tree.flatten(self._arrays)[0])
+        self._batch_size = batch_size
+        self._order = order
+        self._clock = clock
+        self._known = (-1, np.arange(self._rows))
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in one epoch."""
+        return -(-self._rows // self._batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        if self._order is not None and self._known[0] != self._clock.epoch:
+            self._known = (self._clock.epoch, self._order(self._clock.epoch))
+        begin = index * self._batch_size
+        rows = self._known[1][begin : begin + self._batch_size]
+        return keras.tree.map_structure(lambda array: array[rows], self._arrays)
+
+
+def array_batches(
+    arrays: Any, batch_size: int, order: Callable[[int], np.ndarray] | None, clock: Any
+) -> Any:
+    """Returns the batches of arrays as data for `keras.Model.fit`, in an order of each epoch.
+
+    Args:
+        arrays: A tree of arrays of n rows each.
+        batch_size: Rows per batch; the last may be smaller.
+        order: Called with the epoch; returns the rows in their order (n,). None keeps the order.
+        clock: Its `epoch` is the present epoch.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return ShuffledArrays(arrays, batch_size, order, clock)
+    import tensorflow as tf
+
+    tensors = keras.tree.map_structure(_as_tensor, arrays)
+    rows = len(keras.tree.flatten(arrays)[0])
+
+    def indices() -> Iterator[np.ndarray]:
+        yield np.arange(rows, dtype="int32") if order is None else order(clock.epoch)
+
+    batches = (
+        tf.data.Dataset.from_generator(indices, output_signature=tf.TensorSpec((rows,), tf.int32))
+        .flat_map(lambda chosen: tf.data.Dataset.from_tensor_slices(chosen).batch(batch_size))
+        .map(
+            lambda chosen: keras.tree.map_structure(lambda a: tf.gather(a, chosen), tensors),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    )
+    length = tf.data.experimental.assert_cardinality(-(-rows // batch_size))
+    return batches.apply(length).prefetch(tf.data.AUTOTUNE)
+
+
+def _as_tensor(array: Any) -> Any:
+    array = np.asarray(array)
+    kind = keras.config.floatx() if np.issubdtype(array.dtype, np.floating) else None
+    return keras.ops.convert_to_tensor(array, kind)
+
+
+def smaller_batches(data: Data, halvings: int) -> Data:
+    """Returns a data set whose batches are a half, a quarter ... of the size they had.
+
+    Raises:
+        DataError: The data set cannot be batched anew.
+    """
+    if isinstance(data, EpochBatches):
+        return data.halved(halvings)
+    if hasattr(data, "rebatch") and hasattr(data, "element_spec"):
+        size = max(1, _batch_rows(data) >> halvings)
+        return data.rebatch(size)
+    raise DataError(
+        f"A {type(data).__name__} cannot be given in smaller batches after memory ran out; pass "
+        "arrays, a tf.data.Dataset or a function data(batch_size, epoch_seed)."
+    )
+
+
+def _batch_rows(data: Data) -> int:
+    return len(keras.tree.flatten(next(iter(data)))[0])
 
 
 def check_data(name: str, data: Data) -> None:
@@ -82,6 +187,18 @@ def check_data(name: str, data: Data) -> None:
     lengths = [len(part) for part in data]
     if lengths[0] == 0 or len(set(lengths)) > 1:
         raise DataError(f"The arrays of `{name}` must have equally many rows; got {lengths}.")
+
+
+def is_rows(data: Data) -> bool:
+    """Returns whether the data is an array, or a tree of arrays, with one row per example."""
+    leaves = keras.tree.flatten(data)
+    return bool(leaves) and all(_is_array(leaf) for leaf in leaves)
+
+
+def _is_array(leaf: Any) -> bool:
+    if isinstance(leaf, np.ndarray):
+        return leaf.ndim > 0 and leaf.dtype.kind in "biuf"
+    return bool(keras.ops.is_tensor(leaf)) and len(leaf.shape) > 0
 
 
 def is_batched(data: Data) -> bool:

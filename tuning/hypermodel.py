@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,77 +10,30 @@ import keras
 import keras_tuner
 
 from tuning.accelerator import jit_compile
+from tuning.augmentation import augmented
 from tuning.data import Data, describe_images, fit_arguments, is_batched, steps_per_epoch
+from tuning.losses import smoothed
+from tuning.optimizers import make_optimizer
 from tuning.space import Fixed, Space, Value, check_space, default_space, defaults, sample
-from zoo.errors import OptionValueError, did_you_mean
+from zoo.errors import OptionValueError
 
 # Parameters of the training; all others of a space are options of the model.
 TRAINING = frozenset(
-    ("learning_rate", "batch_size", "weight_decay", "optimizer", "momentum", "lr_schedule")
+    (
+        "learning_rate",
+        "batch_size",
+        "weight_decay",
+        "optimizer",
+        "momentum",
+        "lr_schedule",
+        "warmup",
+        "clip_norm",
+        "label_smoothing",
+        "augmentation_strength",
+    )
 )
 
-# Keras searches these in a variable's own name ("gamma"), not in its path ("bn1/gamma"). They are
-# the names of biases and of the scales and shifts of its normalisation layers.
-NOT_DECAYED = ("bias", "gamma", "beta", "scale")
-
 DEFAULTS: Mapping[str, Value] = defaults(default_space())
-
-
-def _sgd(learning_rate: Any, momentum: float, weight_decay: float) -> keras.optimizers.Optimizer:
-    return keras.optimizers.SGD(
-        learning_rate, momentum=momentum, nesterov=True, weight_decay=weight_decay
-    )
-
-
-def _adamw(learning_rate: Any, _: float, weight_decay: float) -> keras.optimizers.Optimizer:
-    return keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
-
-
-def _rmsprop(
-    learning_rate: Any, momentum: float, weight_decay: float
-) -> keras.optimizers.Optimizer:
-    return keras.optimizers.RMSprop(learning_rate, momentum=momentum, weight_decay=weight_decay)
-
-
-def _adagrad(learning_rate: Any, _: float, weight_decay: float) -> keras.optimizers.Optimizer:
-    return keras.optimizers.Adagrad(learning_rate, weight_decay=weight_decay)
-
-
-OPTIMIZERS = {"adagrad": _adagrad, "adamw": _adamw, "rmsprop": _rmsprop, "sgd": _sgd}
-SCHEDULES = {
-    "constant": lambda rate, _: rate,
-    "cosine": keras.optimizers.schedules.CosineDecay,
-    # Ends at a hundredth of where it began.
-    "exponential": functools.partial(keras.optimizers.schedules.ExponentialDecay, decay_rate=0.01),
-}
-
-
-def make_optimizer(values: Mapping[str, Any], *, total_steps: int) -> keras.optimizers.Optimizer:
-    """Returns the optimizer that hyperparameters describe, as every trial is trained with.
-
-    Weight decay is decoupled: each step takes `weight_decay * learning_rate` off a variable,
-    except off biases and the parameters of normalisation layers.
-
-    Args:
-        values: learning_rate, weight_decay, optimizer, momentum (SGD, which is Nesterov's, and
-            RMSprop) and lr_schedule; what is missing takes the default of `default_space`, other
-            names are ignored.
-        total_steps: Optimizer steps in the whole training, where a schedule ends.
-
-    Raises:
-        OptionValueError: A value is out of range, or an unknown optimizer or schedule is named.
-    """
-    values = {**DEFAULTS, **values}
-    make = _lookup("optimizer", values["optimizer"], OPTIMIZERS)
-    schedule = _lookup("lr_schedule", values["lr_schedule"], SCHEDULES)
-    rate = _number("learning_rate", values["learning_rate"], low=0, open_low=True)
-    decay = _number("weight_decay", values["weight_decay"], low=0)
-    momentum = _number("momentum", values["momentum"], low=0, below=1)
-    if total_steps < 1:
-        raise OptionValueError(f"`total_steps` must be at least 1; got {total_steps}.")
-    optimizer = make(schedule(rate, total_steps), momentum, decay)
-    optimizer.exclude_from_weight_decay(var_names=list(NOT_DECAYED))
-    return optimizer
 
 
 class CatalogHyperModel(keras_tuner.HyperModel):
@@ -93,12 +45,17 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         space: What is tuned; None takes `default_space` for the data at hand.
         loss: As in `keras.Model.compile`; None is cross-entropy over integer labels and logits.
         metrics: Names of metrics as in `keras.Model.compile`.
+        family: Family of the catalog whose default space it is; see `default_space`.
+
+    A `label_smoothing` in the space smooths the labels of the loss, in `val_loss` too, so judge
+    trials by another metric. An `augmentation_strength` augments training images of the model.
 
     Raises:
         OptionValueError: The space cannot be declared.
     """
 
     plain_fit = True
+    declares_all = True  # without building a model
 
     def __init__(
         self,
@@ -107,6 +64,7 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         space: Space | None = None,
         loss: str | keras.losses.Loss | None = None,
         metrics: Sequence[str] = ("accuracy",),
+        family: str | None = None,
     ) -> None:
         if space is not None:
             check_space(space)
@@ -115,6 +73,7 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         self.metrics = tuple(metrics)
         self._given_space = self._space = space
         self._loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self._family = family
         self._data: Data = None
         self._epochs = 0
 
@@ -144,7 +103,9 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         """
         batched = is_batched(train)
         samples = None if batched or callable(train) else len(train[0])
-        self._space = self._given_space or default_space(samples=samples, batched=batched)
+        self._space = self._given_space or default_space(
+            self._family, samples=samples, batched=batched
+        )
         if batched and not isinstance(self._space.get("batch_size"), Fixed | None):
             raise OptionValueError(
                 "`batch_size` cannot be tuned on a data set that comes in batches. Pass arrays or "
@@ -167,10 +128,15 @@ class CatalogHyperModel(keras_tuner.HyperModel):
             raise OptionValueError("Call prepare(train, epochs=...) before a model is built.")
         values = sample(hp, self.space)
         model = self.create(**{name: values[name] for name in values if name not in TRAINING})
+        loss = self._loss
+        if "augmentation_strength" in values:
+            model = augmented(model, float(values["augmentation_strength"]))
+        if "label_smoothing" in values:
+            loss = smoothed(loss, float(values["label_smoothing"]))
         steps = steps_per_epoch(self._data, _batch_size(values))
         model.compile(
             optimizer=make_optimizer(values, total_steps=steps * self._epochs),
-            loss=self._loss,
+            loss=loss,
             metrics=list(self.metrics),
             jit_compile=jit_compile(),
         )
@@ -183,8 +149,6 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         train: Data,
         validation: Data,
         *,
-        epochs: int,
-        initial_epoch: int = 0,
         seed: int = 0,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         **options: Any,
@@ -196,26 +160,18 @@ class CatalogHyperModel(keras_tuner.HyperModel):
             model: What `build` returned.
             train: Training data.
             validation: Data for the `val_` metrics.
-            epochs: Epoch to stop at.
-            initial_epoch: Epoch to go on with, 0-based; schedules go on with it.
             seed: Order and augmentation of a factory's data.
             callbacks: Callbacks of the training.
             **options: Further arguments of `keras.Model.fit`.
         """
-        size = _batch_size(hp.values)
-        if initial_epoch:
-            model.optimizer.iterations.assign(initial_epoch * steps_per_epoch(train, size))
         arguments, data_options = fit_arguments(
             train,
             validation,
-            batch_size=size,
+            batch_size=_batch_size(hp.values),
             seed=seed,
-            first_epoch=initial_epoch,
             callbacks=callbacks,
         )
-        return model.fit(
-            *arguments, epochs=epochs, initial_epoch=initial_epoch, **data_options, **options
-        )
+        return model.fit(*arguments, **data_options, **options)
 
 
 class UserHyperModel(keras_tuner.HyperModel):
@@ -248,7 +204,6 @@ class UserHyperModel(keras_tuner.HyperModel):
         train: Data,
         validation: Data,
         *,
-        initial_epoch: int = 0,
         seed: int = 0,
         callbacks: Iterable[keras.callbacks.Callback] = (),
         **options: Any,
@@ -260,7 +215,6 @@ class UserHyperModel(keras_tuner.HyperModel):
             model: What `build` returned.
             train: Training data.
             validation: Data for the `val_` metrics.
-            initial_epoch: Epoch to go on with, 0-based.
             seed: Order and augmentation of a factory's data.
             callbacks: Callbacks of the training.
             **options: Further arguments of `keras.Model.fit`.
@@ -271,11 +225,8 @@ class UserHyperModel(keras_tuner.HyperModel):
             validation,
             batch_size=size,
             seed=seed,
-            first_epoch=initial_epoch,
             callbacks=callbacks,
         )
-        if initial_epoch:
-            options["initial_epoch"] = initial_epoch
         if self._inner is None or self.plain_fit:
             return model.fit(*arguments, **data_options, **options)
         data_options.pop("batch_size", None)  # a fit of the user's own passes it itself
@@ -291,7 +242,7 @@ def catalog_hypermodel(name: str, train: Data, space: Space | None) -> CatalogHy
     """
     import zoo
 
-    zoo.model_info(name)
+    family = zoo.model_info(name).family
     images = describe_images(train)
     create = functools.partial(
         zoo.create_model,
@@ -302,7 +253,7 @@ def catalog_hypermodel(name: str, train: Data, space: Space | None) -> CatalogHy
         stem="small" if max(images.height, images.width) <= 64 else "default",
     )
     loss = keras.losses.CategoricalCrossentropy(from_logits=True) if images.one_hot else None
-    return CatalogHyperModel(create, space=space, loss=loss)
+    return CatalogHyperModel(create, space=space, loss=loss, family=family)
 
 
 def as_hypermodel(model: Any, train: Data, space: Space | None) -> Any:
@@ -331,23 +282,3 @@ def as_hypermodel(model: Any, train: Data, space: Space | None) -> Any:
 
 def _batch_size(values: Mapping[str, Any]) -> int:
     return int(values.get("batch_size", DEFAULTS["batch_size"]))
-
-
-def _lookup(option: str, name: str, table: Mapping[str, Any]) -> Any:
-    if name not in table:
-        raise OptionValueError(
-            f"`{option}` must be one of {', '.join(sorted(table))}; "
-            f"got {option}={name!r}.{did_you_mean(str(name), table)}"
-        )
-    return table[name]
-
-
-def _number(
-    name: str, value: Any, *, low: float, open_low: bool = False, below: float = math.inf
-) -> float:
-    inside = low <= value < below and not (open_low and value == low)
-    if not inside:
-        raise OptionValueError(
-            f"`{name}` must be in {'(' if open_low else '['}{low}, {below}); got {name}={value}."
-        )
-    return float(value)

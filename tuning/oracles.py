@@ -1,107 +1,34 @@
-"""Search algorithms: KerasTuner's oracles, with their state made safe to resume."""
+"""Search algorithms: what to try next, given what became of the trials so far."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Self
 
 import keras_tuner
 import numpy as np
+from keras_tuner.engine.trial import TrialStatus
 
-from tuning.store import write_json
-from zoo.errors import OptionValueError
+from tuning import halving, tpe
+from tuning.halving import Observation
+from tuning.hyperband import HyperbandOracle
+from tuning.oracle import SearchOracle
+from tuning.state import derived_seed, known_warnings_off, name_of
 
-
-@contextlib.contextmanager
-def _known_warnings_off() -> Iterator[None]:
-    """Silences what a correct call into a KerasTuner oracle warns of."""
-    with warnings.catch_warnings():
-        for call in ("currentThread", "getName"):  # its locks use the old names of threading
-            warnings.filterwarnings("ignore", rf"{call}\(\) is deprecated", DeprecationWarning)
-        # A metric other than the objective may be undefined, and its Gaussian process says so
-        # whenever a fit ends at a bound or after its last iteration.
-        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
-        warnings.filterwarnings("ignore", module=r"sklearn\.gaussian_process")
-        yield
-
-
-class SearchOracle(keras_tuner.Oracle):
-    """Mixin over KerasTuner's oracles: whole files, no lost trial, a first trial of defaults."""
-
-    trials: dict[str, Any]
-    defaults_first = False  # the first trial takes the defaults instead of a random draw
-
-    @classmethod
-    def create(cls, objective: Any, *, trials: int | None, max_epochs: int, seed: int) -> Self:
-        """Returns the oracle of a search; `seed` must not be 0, which KerasTuner takes for none."""
-        del max_epochs
-        return cls(
-            objective=objective,
-            max_trials=trials,
-            seed=seed,
-            max_consecutive_failed_trials=sys.maxsize,
-        )
-
-    def create_trial(self, tuner_id: str) -> Any:
-        """Returns the next trial, or one whose status is not RUNNING if there is none."""
-        with _known_warnings_off():
-            return super().create_trial(tuner_id)
-
-    def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> Any:
-        """Stores the metrics of a trial."""
-        with _known_warnings_off():
-            return super().update_trial(trial_id, metrics, step)
-
-    def end_trial(self, trial: Any) -> None:
-        """Scores and stores a finished trial."""
-        with _known_warnings_off():
-            super().end_trial(trial)
-
-    def save(self) -> None:
-        """Saves everything but the trials."""
-        write_json(self._get_oracle_fname(), self.get_state())
-
-    def reload(self) -> None:
-        """Loads a saved search and brings its trials in line with each other."""
-        super().reload()
-        # In the order of their numbers, as in a search that was never interrupted.
-        self.trials = dict(sorted(self.trials.items(), key=lambda item: int(item[0])))
-        for trial_id, trial in list(self.trials.items()):
-            self._mend(trial_id, trial)
-
-    def needed_checkpoints(self) -> set[str]:
-        """Returns the trials that a later trial may start from."""
-        return set()
-
-    def _mend(self, trial_id: str, trial: Any) -> None:
-        """Brings a trial in line that was being saved when the search was interrupted."""
-        if trial.status in ("COMPLETED", "FAILED"):
-            if trial_id in self._retry_queue:
-                self._retry_queue.remove(trial_id)
-            if trial_id not in self.end_order:
-                self.end_order.append(trial_id)
-        elif trial_id in self._retry_queue:
-            trial.metrics = type(trial.metrics)()  # it starts afresh
-        else:
-            del self.trials[trial_id]  # not known to the oracle yet, which will draw it again
-
-    def _save_trial(self, trial: Any) -> None:
-        write_json(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", trial.get_state())
-
-    def _random_values(self) -> dict[str, Any] | None:
-        if self.start_order or not self.defaults_first:
-            values: dict[str, Any] | None = super()._random_values()
-            return values
-        hp = self.get_space()
-        hp.values = {}
-        for param in hp.space:  # parents come before their conditional children
-            if hp.is_active(param):
-                hp.values[param.name] = param.default
-        return dict(hp.values)
+__all__ = [
+    "ALGORITHMS",
+    "AshaOracle",
+    "BayesianOracle",
+    "BohbOracle",
+    "GridOracle",
+    "HyperbandOracle",
+    "RandomOracle",
+    "SearchOracle",
+    "TpeOracle",
+]
 
 
 class RandomOracle(SearchOracle, keras_tuner.oracles.RandomSearchOracle):
@@ -109,73 +36,184 @@ class RandomOracle(SearchOracle, keras_tuner.oracles.RandomSearchOracle):
 
 
 class GridOracle(SearchOracle, keras_tuner.oracles.GridSearchOracle):
-    """All combinations; ten values of a range."""
+    """All combinations, ten values of a range: each trial takes the successor of the one before."""
 
-    def reload(self) -> None:
-        """Loads a saved search and the place in the grid where it stopped."""
-        super().reload()
-        # Not part of KerasTuner's saved state: the order of the combinations tried, each being the
-        # successor of the one before, and those whose successor is still to be found.
-        for trial_id in self.start_order:
-            self._ordered_ids.insert(trial_id)
-        self._populate_next = list(self.end_order)
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Returns the next combination of the space as it is known now."""
+        number = int(trial_id)
+        if number == 0:
+            return self._suggestion(self._complete({}))
+        before = self.values[name_of(number - 1)]
+        values = self._get_next_combination(self._complete(before))
+        if values is None and self.ongoing_trials:  # which may find more hyperparameters
+            return {"status": TrialStatus.IDLE}
+        return self._suggestion(values)
 
 
 class BayesianOracle(SearchOracle, keras_tuner.oracles.BayesianOptimizationOracle):
     """A Gaussian process over the scores so far."""
 
     @classmethod
-    def create(cls, objective: Any, *, trials: int | None, max_epochs: int, seed: int) -> Self:
+    def create(
+        cls, objective: Any, *, trials: int | None, max_epochs: int, seed: int, **options: Any
+    ) -> Self:
         """Returns the oracle; a third of the trials, up to 20, are random.
 
         KerasTuner's own rule, three for each hyperparameter, leaves a short search all random.
         """
-        oracle = super().create(objective, trials=trials, max_epochs=max_epochs, seed=seed)
         if trials is not None:
-            oracle.num_initial_points = min(max(trials // 3, 3), 20)
-        return oracle
+            options = {"num_initial_points": min(max(trials // 3, 3), 20)} | options
+        return super().create(objective, trials=trials, max_epochs=max_epochs, seed=seed, **options)
 
-    def populate_space(self, trial_id: str) -> Any:
-        """Returns the values of the next trial."""
-        # By trial, so that a resumed search draws what an uninterrupted one would have drawn.
-        self._random_state = np.random.default_rng([self.seed, len(self.trials)])
-        return super().populate_space(trial_id)
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Returns the values that the process finds most promising."""
+        completed = sum(t.status == TrialStatus.COMPLETED for t in self.trials.values())
+        if completed < (self.num_initial_points or max(3 * len(self.hyperparameters.space), 3)):
+            return super().populate_space(trial_id)
+        # Anew for every trial, so that it depends on nothing else.
+        self._random_state = np.random.default_rng([self.seed, int(trial_id)])
+        self.gpr = self._make_gpr()
+        with known_warnings_off():
+            response = keras_tuner.oracles.BayesianOptimizationOracle.populate_space(self, trial_id)
+        values = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in response["values"].items()
+        }
+        return self._suggestion(self._untried(values, trial_id))
 
+    def _vectorize_trials(self) -> tuple[Any, Any]:
+        """Returns the points in the unit cube and their losses, with the worst for running ones."""
+        losses = {
+            trial.trial_id: self._loss(trial.score)
+            for trial in self.trials.values()
+            if trial.status == TrialStatus.COMPLETED
+        }
+        worst = max(filter(math.isfinite, losses.values()), default=0.0)
+        losses |= dict.fromkeys(self.ongoing_trials, worst)
+        points = [self._vector(self.trials[trial_id]) for trial_id in losses]
+        return np.array(points), np.minimum(list(losses.values()), worst)
 
-class HyperbandOracle(SearchOracle, keras_tuner.oracles.HyperbandOracle):
-    """Many short trials, of which the best go on."""
-
-    @classmethod
-    def create(cls, objective: Any, *, trials: int | None, max_epochs: int, seed: int) -> Self:
-        """Returns the oracle, which sweeps over its brackets once, or until `trials` are done.
-
-        Raises:
-            OptionValueError: `trials` would end the search before anything is promoted to the last
-                round.
-        """
-        oracle = cls(
-            objective=objective,
-            max_epochs=max_epochs,
-            hyperband_iterations=1 if trials is None else None,
-            seed=seed,
-            max_consecutive_failed_trials=sys.maxsize,
-        )
-        oracle.max_trials = trials
-        bracket = oracle._get_num_brackets() - 1
-        least = sum(oracle._get_size(bracket, number) for number in range(bracket + 1))
-        if trials is not None and trials < least:
-            raise OptionValueError(
-                f"`trials` must be at least {least} with algorithm='hyperband' and "
-                f"max_epochs={max_epochs}, its first bracket; got trials={trials}. "
-                "Pass trials=None for one whole sweep, fewer epochs, or algorithm='random'."
+    def _vector(self, trial: Any) -> list[float]:
+        hp = trial.hyperparameters
+        return [
+            param.value_to_prob(
+                hp.values.get(param.name, param.default) if hp.is_active(param) else param.default
             )
-        return oracle
+            for param in self._nonfixed_space()
+        ]
 
-    def needed_checkpoints(self) -> set[str]:
-        """Returns the trials of all brackets that are not complete."""
-        self._remove_completed_brackets()
-        rounds = [trials for bracket in self._brackets for trials in bracket["rounds"]]
-        return {trial["id"] for trials in rounds for trial in trials}
+
+class TpeOracle(SearchOracle):
+    """Optuna's tree-structured Parzen estimator over the scores so far."""
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Returns the values that the estimator finds most promising."""
+        if int(trial_id) == 0:
+            return super().populate_space(trial_id)
+        seed = derived_seed(self.seed, int(trial_id))
+        values = tpe.suggest(self.hyperparameters.space, self._evidence(), seed=seed)
+        return self._suggestion(self._untried(values, trial_id))
+
+    def _evidence(self) -> list[Observation]:
+        """Returns observations that compare by score, however long the trials were."""
+        return [
+            seen
+            if (score := self.trials[seen.trial].score) is None
+            else replace(seen, curve=(self._loss(score),))
+            for seen in self.observations()
+        ]
+
+
+class AshaOracle(SearchOracle):
+    """Random draws trained for few epochs, of which the best go on: the same trial, further.
+
+    Args:
+        objective: As in KerasTuner.
+        max_trials: Number of configurations; None is no limit.
+        max_epochs: Epochs of the trials that get furthest.
+        factor: One of so many trials goes on from each rung.
+        first: Epochs of the first rung.
+        **options: Arguments of `SearchOracle`.
+
+    Raises:
+        OptionValueError: `factor` is below 2, or `first` is not in 1..max_epochs.
+    """
+
+    continues = True
+
+    def __init__(
+        self,
+        objective: Any = None,
+        *,
+        max_trials: int | None = 10,
+        max_epochs: int = 100,
+        factor: int = 3,
+        first: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__(objective, max_trials=max_trials, max_epochs=max_epochs, **options)
+        self.factor = factor
+        self.rungs = halving.rungs(max_epochs, factor=factor, first=first)
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Returns a new trial up to the first rung."""
+        return super().populate_space(trial_id) | {"epochs": (0, self.rungs[0])}
+
+    def needed_states(self) -> set[str]:
+        """Returns the running trials and those that may still be promoted."""
+        # More trials can only lower a rank: one that is too low for `max_trials` stays there.
+        places = self.max_trials // self.factor if self.max_trials else None
+        needed = super().needed_states()
+        contenders = self._contenders()
+        for rung, following in pairwise(self.rungs):
+            reached = [seen for seen in contenders if len(seen.curve) >= rung]
+            reached.sort(key=lambda seen: halving.best(seen.curve[:rung]))
+            needed |= {
+                seen.trial
+                for seen in reached[:places]
+                if len(seen.curve) < following and not seen.failed
+            }
+        return needed
+
+    def _next(self, trial_id: str) -> dict[str, Any]:
+        promoted = halving.promotion(self._contenders(), self.rungs, factor=self.factor)
+        if promoted is not None:
+            old, last = promoted
+            first = self._spans[old][1]
+            return {"status": TrialStatus.RUNNING, "trial": old, "epochs": (first, last)}
+        response = super()._next(trial_id)
+        if response["status"] == TrialStatus.STOPPED and self.ongoing_trials:
+            return {"status": TrialStatus.IDLE}  # a promotion may come of them
+        return response
+
+    def _contenders(self) -> list[Observation]:
+        """Returns the observations; a trial that stopped short of its rung does not go on."""
+        return [
+            replace(seen, failed=seen.failed or self._stopped_short(seen))
+            for seen in self.observations()
+        ]
+
+    def _stopped_short(self, seen: Observation) -> bool:
+        last = self._spans[seen.trial][1]
+        return not seen.running and last is not None and len(seen.curve) < last
+
+
+class BohbOracle(AshaOracle, TpeOracle):
+    """ASHA over the estimator's suggestions; hopeless learning curves are stopped.
+
+    Args:
+        objective: As in KerasTuner.
+        curve_stopping: As in `SearchOracle`.
+        **options: Arguments of `AshaOracle`.
+    """
+
+    def __init__(
+        self, objective: Any = None, *, curve_stopping: bool = True, **options: Any
+    ) -> None:
+        super().__init__(objective, curve_stopping=curve_stopping, **options)
+
+    def _evidence(self) -> list[Observation]:
+        return self.observations()
 
 
 ALGORITHMS: Mapping[str, type[SearchOracle]] = {
@@ -183,4 +221,7 @@ ALGORITHMS: Mapping[str, type[SearchOracle]] = {
     "grid": GridOracle,
     "hyperband": HyperbandOracle,
     "bayesian": BayesianOracle,
+    "asha": AshaOracle,
+    "tpe": TpeOracle,
+    "bohb": BohbOracle,
 }

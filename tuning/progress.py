@@ -62,6 +62,9 @@ class _Display:
             self._bars.stop()
             self._bars = None
 
+    def silence(self) -> None:
+        self._quiet = True
+
     def line(self, text: str) -> None:
         if not self._quiet:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -106,7 +109,7 @@ class SearchProgress:
         self._seconds: list[float] = []  # of the trials that are finished
         self._best: float | None = None
         self._bar: TaskID | None = None
-        self._epoch_bar: TaskID | None = None
+        self._epoch_bars: dict[int, TaskID | None] = {}
 
     def __enter__(self) -> Self:
         self._display.__enter__()
@@ -127,14 +130,23 @@ class SearchProgress:
         self._best = best
         self._display.update(self._bar, len(self._seconds), self._note())
 
-    def trial_begin(self, number: int, epochs: int, first_epoch: int = 0) -> None:
-        """Announces a trial, counted from 1, and its epochs."""
-        self._epoch_bar = self._display.add_bar(f"trial {number}", epochs, first_epoch)
+    def silence(self) -> None:
+        """Shows nothing from now on."""
+        self._display.silence()
 
-    def epoch_end(self, epoch: int, score: float | None) -> None:
-        """Shows the score after an epoch, counted from 1."""
+    def line(self, text: str) -> None:
+        """Shows a line of text."""
+        self._display.line(text)
+
+    def trial_begin(self, number: int, epochs: int | None, first_epoch: int = 0) -> None:
+        """Announces a trial, counted from 1, and its epochs, if they are known."""
+        bar = self._display.add_bar(f"trial {number}", epochs, first_epoch)
+        self._epoch_bars[number] = bar
+
+    def epoch_end(self, number: int, epoch: int, score: float | None) -> None:
+        """Shows the score of a trial after an epoch, both counted from 1."""
         note = "" if score is None else f"{self._metric} {score:.4f}"
-        self._display.update(self._epoch_bar, epoch, note)
+        self._display.update(self._epoch_bars.get(number), epoch, note)
 
     def trial_end(
         self, number: int, *, score: float | None, best: float | None, seconds: float, reason: str
@@ -154,7 +166,7 @@ class SearchProgress:
         result = "failed" if score is None else f"{self._metric} {score:.4f}"
         parts = [result, reason, duration(seconds), self._note()]
         self._display.line(f"trial {number}{of}: " + ", ".join(part for part in parts if part))
-        self._display.remove(self._epoch_bar)
+        self._display.remove(self._epoch_bars.pop(number, None))
         self._display.update(self._bar, len(self._seconds), self._note())
 
     def remaining(self) -> float | None:

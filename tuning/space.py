@@ -1,217 +1,255 @@
-"""Search spaces as data: what is tuned, between which bounds, and on which condition."""
+"""Search spaces: parameters by name, and ready ones by purpose.
+
+A ready space states the source or reason of every range. Its first trial takes the defaults, which
+are a sound recipe by themselves. To change one parameter, write `{**default_space(), "dropout":
+Fixed(0.2)}`; a parameter that another one refers to stays before it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from tuning.parameters import RELATIVE, Choice, Fixed, Float, Int, Relative, Value, When
+from zoo.catalog import list_models
 from zoo.errors import OptionValueError
 
-Value: TypeAlias = bool | int | float | str
+__all__ = [
+    "AUGMENTATION_STRENGTH",
+    "DROP_PATH",
+    "LABEL_SMOOTHING",
+    "LEARNING_RATES",
+    "LR_SCHEDULE",
+    "MOMENTUM_OPTIMIZERS",
+    "WARMUP",
+    "WARMUP_SCHEDULES",
+    "WEIGHT_DECAYS",
+    "Choice",
+    "Fixed",
+    "Float",
+    "Int",
+    "Param",
+    "Relative",
+    "Space",
+    "Value",
+    "When",
+    "batch_size",
+    "check_space",
+    "default_space",
+    "defaults",
+    "fine_tuning_space",
+    "optimization",
+    "sample",
+    "tabular_space",
+]
 
-# Optimizers that have a momentum to tune.
-MOMENTUM_OPTIMIZERS = ("sgd", "rmsprop")
-
-
-@dataclass(frozen=True)
-class When:
-    """The condition of a parameter: it exists only while `name` has one of `values`."""
-
-    name: str
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Float:
-    """A real number in [low, high], drawn uniformly, or uniformly in its logarithm.
-
-    Raises:
-        OptionValueError: The bounds are not finite and ascending, not positive on a log scale, or
-            `default` lies outside of them.
-    """
-
-    low: float
-    high: float
-    _: KW_ONLY
-    log: bool = False
-    default: float | None = None  # None: the middle of the range, geometric on a log scale
-    when: When | None = None
-
-    def __post_init__(self) -> None:
-        _check_range(self.low, self.high, self.log)
-        _check_default(self.start, self.low, self.high)
-
-    @property
-    def start(self) -> float:
-        """The value of the first trial."""
-        if self.default is not None:
-            return float(self.default)
-        return _middle(self.low, self.high, self.log)
-
-    def declare(self, hp: Any, name: str) -> float | None:
-        """Declares the parameter to KerasTuner and returns its value, or None while inactive."""
-        sampling = "log" if self.log else "linear"
-        value: float | None = hp.Float(
-            name, self.low, self.high, sampling=sampling, default=self.start
-        )
-        return value
-
-
-@dataclass(frozen=True)
-class Int:
-    """A whole number in {low, low + step, ...} up to and including high.
-
-    Raises:
-        OptionValueError: The bounds are not whole and ascending, not positive on a log scale,
-            `step` is below 1 or set on a log scale, or `default` is none of the values.
-    """
-
-    low: int
-    high: int
-    step: int = 1
-    _: KW_ONLY
-    log: bool = False
-    default: int | None = None  # None: the value next to the middle, geometric on a log scale
-    when: When | None = None
-
-    def __post_init__(self) -> None:
-        if not all(float(n).is_integer() for n in (self.low, self.high, self.step)):
-            raise OptionValueError(
-                "`low`, `high` and `step` of an Int must be whole numbers; got "
-                f"low={self.low}, high={self.high}, step={self.step}. Use Float for real numbers."
-            )
-        _check_range(self.low, self.high, self.log)
-        if self.step < 1 or (self.log and self.step != 1):
-            raise OptionValueError(
-                "`step` must be at least 1, and 1 where log=True; "
-                f"got step={self.step}, log={self.log}."
-            )
-        _check_default(self.start, self.low, self.high)
-        if (self.start - self.low) % self.step:
-            raise OptionValueError(
-                f"`default` must be `low` plus a multiple of `step`; got default={self.default} "
-                f"with low={self.low}, step={self.step}."
-            )
-
-    @property
-    def start(self) -> int:
-        """The value of the first trial."""
-        if self.default is not None:
-            return self.default
-        steps = (_middle(self.low, self.high, self.log) - self.low) / self.step
-        return self.low + self.step * round(steps)
-
-    def declare(self, hp: Any, name: str) -> int | None:
-        """Declares the parameter to KerasTuner and returns its value, or None while inactive."""
-        scale = {"sampling": "log"} if self.log else {"step": self.step}
-        value: int | None = hp.Int(name, self.low, self.high, default=self.start, **scale)
-        return value
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of several values of one type.
-
-    Raises:
-        OptionValueError: There are no values, they are of several types or of none that can be
-            stored, or `default` is not among them.
-    """
-
-    values: tuple[Value, ...]
-    _: KW_ONLY
-    default: Value | None = None  # None: the first
-    when: When | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(self.values))
-        types = {type(value) for value in self.values}
-        if len(types) != 1 or not types < {bool, int, float, str}:
-            raise OptionValueError(
-                "`values` of a Choice must be one or more of one type, bool, int, float or str; "
-                f"got values={self.values!r}."
-            )
-        if types == {bool} and len(set(self.values)) != 2:
-            raise OptionValueError(
-                f"A Choice of bools must offer True and False; got values={self.values!r}. "
-                "Use Fixed for a single value."
-            )
-        if self.start not in self.values:
-            raise OptionValueError(
-                f"`default` must be one of {self.values!r}; got default={self.default!r}."
-            )
-
-    @property
-    def start(self) -> Value:
-        """The value of the first trial."""
-        return self.values[0] if self.default is None else self.default
-
-    def declare(self, hp: Any, name: str) -> Value | None:
-        """Declares the parameter to KerasTuner and returns its value, or None while inactive."""
-        value: Value | None
-        if isinstance(self.start, bool):  # hp.Choice turns bools into ints
-            value = hp.Boolean(name, default=self.start)
-        else:
-            value = hp.Choice(name, list(self.values), default=self.start)
-        return value
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A value that is not tuned, but is part of every trial.
-
-    Raises:
-        OptionValueError: The value is no bool, int, float or str.
-    """
-
-    value: Value
-    _: KW_ONLY
-    when: When | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.value, bool | int | float | str):
-            raise OptionValueError(
-                f"`value` of a Fixed must be a bool, int, float or str; got value={self.value!r}."
-            )
-
-    @property
-    def start(self) -> Value:
-        """The value of the first trial."""
-        return self.value
-
-    def declare(self, hp: Any, name: str) -> Value | None:
-        """Declares the parameter to KerasTuner and returns its value, or None while inactive."""
-        value: Value | None = hp.Fixed(name, self.value)
-        return value
-
-
-Param: TypeAlias = Float | Int | Choice | Fixed
+Param: TypeAlias = Float | Int | Choice | Fixed | Relative
 Space: TypeAlias = Mapping[str, Param]
 
+# The learning rate of each optimizer that training from scratch is tried with first.
+LEARNING_RATES: Mapping[Value, float] = {
+    "adam": 1e-3,  # Kingma and Ba 2014, arXiv:1412.6980, algorithm 1
+    "adamw": 1e-3,  # as Adam
+    # PyTorch's default. Steps shrink as squared gradients add up, so it starts higher than Adam.
+    "adagrad": 1e-2,
+    # Hinton's 1e-3 (lecture 6e, 2012) times 1 - 0.9, for a momentum of 0.9 adds ten steps up.
+    "rmsprop": 1e-4,
+    # 3 to 10 times lower than AdamW's: Chen et al. 2023, arXiv:2302.06675, section 5.
+    "lion": 2e-4,
+    # 0.1 for a batch of 256 (He et al. 2015, arXiv:1512.03385, section 3.4), scaled to the batches
+    # of 128 and less that a search uses: Goyal et al. 2017, arXiv:1706.02677, section 2.1.
+    "sgd": 0.05,
+}
+# Decoupled weight decay. A step takes off `learning_rate * weight_decay`; 0.01 for AdamW, PyTorch's
+# default, makes that 1e-5 at the rate above, which the others keep. It is 2e-4 for SGD, as ResNets
+# are trained, and 5 times AdamW's for Lion, as its authors advise. Adam is not here: it has none by
+# definition, and with one it is AdamW.
+WEIGHT_DECAYS: Mapping[Value, float] = {
+    "adamw": 1e-2,
+    "adagrad": 1e-3,
+    "rmsprop": 1e-1,
+    "lion": 5e-2,
+    "sgd": 2e-4,
+}
+MOMENTUM_OPTIMIZERS = ("sgd", "rmsprop")  # those that have a momentum to tune
+OPTIMIZER_NAMES = ("adamw", "sgd", "rmsprop", "adagrad", "adam", "lion")
+# Keras' own schedules have a warm-up but for the exponential one.
+WARMUP_SCHEDULES = ("cosine", "constant")
 
-def default_space(*, samples: int | None = None, batched: bool = False) -> Space:
-    """Returns the space of an image classifier trained for some tens of epochs.
+LR_SCHEDULE = Choice(("cosine", "constant", "exponential"))
+# Szegedy et al. 2015, arXiv:1512.00567, section 7: 0.1; a common search goes to twice that.
+LABEL_SMOOTHING = Float(0.0, 0.2, default=0.0)
+# Share of the steps. Goyal et al. 2017, arXiv:1706.02677, section 2.2: 5 of 90 epochs.
+WARMUP = Float(0.0, 0.2, default=0.05, when=When("lr_schedule", WARMUP_SCHEDULES))
+# Stochastic depth of the last block. Huang et al. 2016, arXiv:1603.09382, take 0.5 for 110 layers
+# and long trainings; Wightman et al. 2021, arXiv:2110.00476, table 2, take 0.05.
+DROP_PATH = Float(0.0, 0.2, default=0.0)
+# Levels, for every strength compiles a model of its own.
+AUGMENTATION_STRENGTH = Choice((0.0, 0.25, 0.5, 1.0))
 
-    The first trial takes the defaults, which are a sound recipe by themselves: AdamW at 0.001 with
-    a cosine schedule. Learning rates reach from fine-tuning to SGD from scratch.
+
+@dataclass(frozen=True, kw_only=True)
+class _Family:
+    """What is tried for one family of image classifiers."""
+
+    # The first is the first trial's. AdamW comes first throughout: of all it minds its rate least.
+    optimizers: tuple[str, ...] = ("adamw", "sgd", "lion")
+    dropout: Float = Float(0.0, 0.5, default=0.1)  # noqa: RUF009 - frozen
+    drop_path: Float = DROP_PATH
+
+
+_FAMILIES: Mapping[str, _Family] = {
+    # SGD is the paper's, arXiv:1512.03385, section 3.4. It has no dropout; Bello et al. 2021,
+    # arXiv:2103.07579, table 1, gain by dropout before the classifier and by stochastic depth.
+    "resnet": _Family(dropout=Float(0.0, 0.3, default=0.1)),
+    # RMSprop, dropout 0.2 to 0.5 by size and drop path 0.2: arXiv:1905.11946, section 5.2.
+    "efficientnet": _Family(
+        optimizers=("adamw", "rmsprop", "lion"),
+        dropout=Float(0.0, 0.5, default=0.2),
+        drop_path=Float(0.0, 0.3, default=0.1),
+    ),
+    # RMSprop: arXiv:1801.04381, section 6.1. The reference code drops 0.2 before the classifier
+    # and no path; networks this small underfit before they overfit.
+    "mobilenetv2": _Family(
+        optimizers=("adamw", "rmsprop", "lion"),
+        dropout=Float(0.0, 0.4, default=0.2),
+        drop_path=Float(0.0, 0.1, default=0.0),
+    ),
+    # RMSprop, and a dropout that keeps 0.8: arXiv:1905.02244, section 6.1.1.
+    "mobilenetv3": _Family(
+        optimizers=("adamw", "rmsprop", "lion"),
+        dropout=Float(0.0, 0.4, default=0.2),
+        drop_path=Float(0.0, 0.1, default=0.0),
+    ),
+}
+
+
+def optimization(
+    optimizers: tuple[str, ...] = OPTIMIZER_NAMES, *, scale: float = 1.0
+) -> dict[str, Param]:
+    """Returns the parameters of the optimizer: itself, its rate, weight decay and momentum.
+
+    Rates reach a decade to either side of the optimizer's own in `LEARNING_RATES`, weight decays
+    from a hundredth to ten times of that in `WEIGHT_DECAYS`.
+
+    Args:
+        optimizers: What to choose from; the first one is the first trial's.
+        scale: Of all learning rates; fine-tuning takes a tenth.
+
+    Raises:
+        OptionValueError: An optimizer is not known.
+    """
+    unknown = [name for name in optimizers if name not in LEARNING_RATES]
+    if unknown or not optimizers:
+        raise OptionValueError(
+            f"`optimizers` must be some of {', '.join(OPTIMIZER_NAMES)}; got {optimizers!r}."
+        )
+    params: dict[str, Param] = {
+        "optimizer": Choice(optimizers),
+        "learning_rate": Relative(
+            "optimizer", {name: LEARNING_RATES[name] * scale for name in optimizers}
+        ),
+    }
+    decaying = tuple(name for name in optimizers if name in WEIGHT_DECAYS)
+    if decaying:
+        params["weight_decay"] = Relative(
+            "optimizer",
+            {name: WEIGHT_DECAYS[name] for name in decaying},
+            low=0.01,
+            when=When("optimizer", decaying) if decaying != optimizers else None,
+        )
+    moving = tuple(name for name in optimizers if name in MOMENTUM_OPTIMIZERS)
+    if moving:
+        # 0.9 is the usual value; 0.8 forgets after 5 steps, 0.98 after 50.
+        params["momentum"] = Float(0.8, 0.98, default=0.9, when=When("optimizer", moving))
+    return params
+
+
+def batch_size(sizes: tuple[int, ...], *, batched: bool) -> dict[str, Param]:
+    """Returns the parameter of the batch size, the default in the middle; none if `batched`."""
+    return {} if batched else {"batch_size": Choice(sizes, default=sizes[len(sizes) // 2])}
+
+
+def default_space(
+    family: str | None = None, *, samples: int | None = None, batched: bool = False
+) -> Space:
+    """Returns the space of a classifier trained from scratch for some tens of epochs.
+
+    Args:
+        family: A family of the catalog's image models, whose options are then tuned too, with
+            label smoothing and augmentation. None: any model with the option `dropout`.
+        samples: Number of training images; small sets get small batches.
+        batched: The data comes in batches already, so that their size is not to be tuned.
+
+    Raises:
+        UnknownNameError: The catalog has no such family.
+    """
+    batches = batch_size(_image_batches(samples), batched=batched)
+    if family is None:
+        params = optimization()
+        return params | batches | {"dropout": _Family.dropout, "lr_schedule": LR_SCHEDULE}
+    list_models(family=family)  # an unknown one is an error
+    prior = _FAMILIES.get(family, _Family())
+    return (
+        optimization(prior.optimizers)
+        | batches
+        | {
+            "dropout": prior.dropout,
+            "drop_path": prior.drop_path,
+            "lr_schedule": LR_SCHEDULE,
+            "label_smoothing": LABEL_SMOOTHING,
+            "augmentation_strength": AUGMENTATION_STRENGTH,
+        }
+    )
+
+
+def fine_tuning_space(*, samples: int | None = None, batched: bool = False) -> Space:
+    """Returns the space of a pretrained image classifier that goes on learning on other images.
+
+    Rates are a tenth of those from scratch, behind a warm-up, so that the new head's first, random
+    gradients do not undo what is pretrained. SGD's lie within 1e-4 to 0.1, the grid of Kornblith et
+    al. 2019, arXiv:1805.08974.
 
     Args:
         samples: Number of training images; small sets get small batches.
         batched: The data comes in batches already, so that their size is not to be tuned.
     """
-    sizes = (8, 16, 32) if samples is not None and samples < 1000 else (32, 64, 128)
-    batch = {} if batched else {"batch_size": Choice(sizes, default=sizes[1])}
-    return {
-        "learning_rate": Float(1e-4, 3e-2, log=True, default=1e-3),
-        **batch,
-        "dropout": Float(0.0, 0.5, default=0.1),
-        "weight_decay": Float(1e-5, 1e-1, log=True, default=1e-2),
-        "optimizer": Choice(("adamw", "sgd", "rmsprop", "adagrad")),
-        "momentum": Float(0.8, 0.98, default=0.9, when=When("optimizer", MOMENTUM_OPTIMIZERS)),
-        "lr_schedule": Choice(("cosine", "constant", "exponential")),
-    }
+    return (
+        optimization(("adamw", "sgd", "lion"), scale=0.1)
+        | batch_size(_image_batches(samples), batched=batched)
+        | {
+            "dropout": Float(0.0, 0.5, default=0.2),  # before the new head
+            "lr_schedule": Choice(WARMUP_SCHEDULES),
+            "warmup": WARMUP,
+            "label_smoothing": LABEL_SMOOTHING,
+            "augmentation_strength": AUGMENTATION_STRENGTH,
+        }
+    )
+
+
+def tabular_space(*, samples: int | None = None, batched: bool = False) -> Space:
+    """Returns the space of a multilayer perceptron, such as `tuning.mlp`, on a table.
+
+    Args:
+        samples: Number of training rows; small tables get small batches.
+        batched: The data comes in batches already, so that their size is not to be tuned.
+    """
+    small = samples is not None and samples < 5000  # 1,024 of them would be 5 steps an epoch
+    sizes = (16, 32, 64, 128) if small else (128, 256, 512, 1024)
+    return (
+        optimization(("adamw", "adam", "sgd", "rmsprop"))
+        | batch_size(sizes, batched=batched)
+        | {
+            # As in LCBench (Zimmer et al. 2020, arXiv:2006.13799), but for fewer units, which
+            # small tables need; dropout as in Gorishniy et al. 2021, arXiv:2106.11959.
+            "depth": Int(1, 5, default=2),
+            "hidden_units": Int(32, 1024, log=True, default=256),
+            "dropout": Float(0.0, 0.5, default=0.1),
+            "lr_schedule": LR_SCHEDULE,
+        }
+    )
 
 
 def sample(hp: Any, space: Space) -> dict[str, Value]:
@@ -225,8 +263,8 @@ def sample(hp: Any, space: Space) -> dict[str, Value]:
         One value per active parameter; a parameter whose condition does not hold is left out.
 
     Raises:
-        OptionValueError: The space is not a mapping of names to parameters, or a condition names a
-            parameter that does not come before it.
+        OptionValueError: The space is not a mapping of names to parameters, or a parameter refers
+            to one that does not come before it.
     """
     check_space(space)
     values: dict[str, Value] = {}
@@ -243,24 +281,39 @@ def check_space(space: Space) -> None:
     """Raises OptionValueError where `sample` could not declare the space."""
     if not isinstance(space, Mapping) or not space:
         raise OptionValueError(f"`space` must map at least one name to a parameter; got {space!r}.")
-    seen: set[str] = set()
+    before: dict[str, Param] = {}
     for name, param in space.items():
-        if not isinstance(param, Float | Int | Choice | Fixed):
+        if not isinstance(param, Param):
             raise OptionValueError(
-                f"space[{name!r}] must be a Float, Int, Choice or Fixed; got {param!r}. "
+                f"space[{name!r}] must be a Float, Int, Choice, Fixed or Relative; got {param!r}. "
                 "Use Fixed for a plain value."
             )
-        if param.when is not None and param.when.name not in seen:
+        if param.when is not None and param.when.name not in before:
             raise OptionValueError(
                 f"The condition of space[{name!r}] must name a parameter before it; "
-                f"got {param.when.name!r} after {sorted(seen)}."
+                f"got {param.when.name!r} after {sorted(before)}."
             )
-        seen.add(name)
+        if isinstance(param, Relative):
+            _check_relative(name, param, before, space)
+        before[name] = param
 
 
 def defaults(space: Space) -> dict[str, Value]:
-    """Returns the default of every parameter, active or not."""
-    return {name: param.start for name, param in space.items()}
+    """Returns the values of the first trial: the default of every active parameter."""
+    values: dict[str, Value] = {}
+    for name, param in space.items():
+        if param.when is not None and values.get(param.when.name) not in param.when.values:
+            continue
+        if isinstance(param, Relative):
+            values[name] = param.start(values[param.to])
+        else:
+            values[name] = param.start
+    return values
+
+
+def _image_batches(samples: int | None) -> tuple[int, ...]:
+    # 1,000 images in batches of 32 are 30 steps an epoch.
+    return (8, 16, 32) if samples is not None and samples < 1000 else (32, 64, 128)
 
 
 def _enter_conditions(hp: Any, space: Space, param: Param, scopes: contextlib.ExitStack) -> None:
@@ -270,20 +323,24 @@ def _enter_conditions(hp: Any, space: Space, param: Param, scopes: contextlib.Ex
         scopes.enter_context(hp.conditional_scope(param.when.name, list(param.when.values)))
 
 
-def _check_range(low: float, high: float, log: bool) -> None:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+def _check_relative(name: str, param: Relative, before: Space, space: Space) -> None:
+    other = before.get(param.to)
+    if not isinstance(other, Choice | Fixed) or other.when is not None:
         raise OptionValueError(
-            f"`low` must be below `high`, both finite; got low={low}, high={high}. "
-            "Use Fixed for a single value."
+            f"space[{name!r}] must be relative to a Choice or Fixed before it that has no "
+            f"condition; got {param.to!r}."
         )
-    if log and low <= 0:
-        raise OptionValueError(f"`low` must be above 0 where log=True; got low={low}.")
-
-
-def _check_default(start: float, low: float, high: float) -> None:
-    if not low <= start <= high:
-        raise OptionValueError(f"`default` must be in [{low}, {high}]; got default={start}.")
-
-
-def _middle(low: float, high: float, log: bool) -> float:
-    return math.sqrt(low * high) if log else (low + high) / 2
+    values = other.values if isinstance(other, Choice) else (other.value,)
+    if param.when is not None and param.when.name == param.to:
+        values = tuple(value for value in values if value in param.when.values)
+    missing = [value for value in values if value not in param.base]
+    if missing:
+        raise OptionValueError(
+            f"`base` of space[{name!r}] must have every value of {param.to!r}; "
+            f"it lacks {', '.join(map(repr, missing))}."
+        )
+    if RELATIVE + name in space:
+        raise OptionValueError(
+            f"`{RELATIVE}{name}` is what KerasTuner calls the factor of space[{name!r}]; "
+            "give the other parameter another name."
+        )

@@ -5,22 +5,24 @@ from __future__ import annotations
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuning.space import Space
-from zoo.errors import OptionValueError, did_you_mean
+from zoo.errors import OptionValueError, RunError, did_you_mean
 
 if TYPE_CHECKING:
     import keras
     import keras_tuner
     import pandas as pd
 
-    from tuning.tuners import SearchTuner
+    from tuning.results import SearchSummary, TrialSummary
+    from tuning.tuner import EngineTuner
 
-ALGORITHM_NAMES = ("random", "grid", "hyperband", "bayesian")  # as in tuners.ALGORITHMS
-ENDLESS = ("random", "bayesian")  # algorithms that never end by themselves
+# As in oracles.ALGORITHMS.
+ALGORITHM_NAMES = ("random", "grid", "hyperband", "bayesian", "asha", "tpe", "bohb")
+ENDLESS = ("random", "bayesian", "asha", "tpe", "bohb")  # that never end by themselves
 COLUMNS = ("rank", "trial", "score", "status", "seconds", "epochs")
 
 
@@ -35,23 +37,24 @@ class TuningResult:
         seconds: Time spent in trials, over all sessions of the search.
     """
 
-    def __init__(self, tuner: SearchTuner) -> None:
+    def __init__(self, tuner: EngineTuner, *, title: str = "", algorithm: str = "") -> None:
+        oracle = tuner.oracle
         self._tuner = tuner
-        self._records = tuner.records()
-        self.objective: str = tuner.oracle.objective.name
-        self.direction: str = tuner.oracle.objective.direction
-        self.histories = {name: record.history for name, record in self._records.items()}
-        self.failures = {
-            name: record.reason
-            for name, record in self._records.items()
-            if record.status == "failed"
-        }
-        self.seconds = sum(record.seconds for record in self._records.values())
+        self._title = title
+        self._algorithm = algorithm
+        self.objective: str = oracle.objective.name
+        self.direction: str = oracle.objective.direction
+        self._trials = [
+            _summary(oracle, name) for name in oracle.trials if _has_ended(oracle, name)
+        ]
+        self.histories = {trial.trial: trial.history for trial in self._trials}
+        self.failures = {t.trial: t.reason for t in self._trials if t.status == "failed"}
+        self.seconds = sum(trial.seconds for trial in self._trials)
 
     @property
     def best_hyperparameters(self) -> dict[str, Any]:
         """The values of the best trial; a parameter that was not active is not there."""
-        return _values(self._tuner.ranked()[0])
+        return dict(self._ranked()[0].values)
 
     def best_model(self) -> keras.Model:
         """Returns the best trial's model, built anew, with the weights of its best epoch.
@@ -59,7 +62,43 @@ class TuningResult:
         Raises:
             RunError: The folder of the search was deleted.
         """
-        return self._tuner.load_model(self._tuner.ranked()[0])
+        return self._tuner.load_model(self._tuner.oracle.get_best_trials(1)[0])
+
+    def summary(self) -> SearchSummary:
+        """Returns all that is known of the search, as plain data."""
+        from tuning.results import SearchSummary
+        from tuning.store import disk_bytes
+
+        tuner = self._tuner
+        return SearchSummary(
+            title=self._title,
+            objective=self.objective,
+            direction=self.direction,
+            algorithm=self._algorithm,
+            seed=tuner.oracle.seed,
+            max_epochs=tuner.oracle.max_epochs or 0,
+            trials=tuple(self._trials),
+            seconds=tuner.oracle.session_seconds,
+            workers=tuner.workers,
+            disk_bytes=disk_bytes(Path(tuner.project_dir)),
+            notes=tuple(tuner.engine_notes()),
+        )
+
+    def report(self, path: str | Path = "search.html") -> Path:
+        """Writes one HTML page about the search and returns its path.
+
+        It holds the leaderboard, the learning curves, which hyperparameters mattered, what failed
+        and what it cost, and needs nothing else to be looked at.
+        """
+        from tuning.report import write_report
+
+        return write_report(self.summary(), path)
+
+    def hparams(self, folder: str | Path) -> Path:
+        """Writes the search for TensorBoard's HParams page and returns the folder."""
+        from tuning.report import write_hparams
+
+        return write_hparams(self.summary(), folder)
 
     def leaderboard(self) -> pd.DataFrame:
         """Returns one row per trial, the best first and failed trials last.
@@ -70,21 +109,25 @@ class TuningResult:
         """
         import pandas as pd
 
-        ranked = self._tuner.ranked()
-        failed = [self._tuner.oracle.get_trial(name) for name in self.failures]
+        ranked = self._ranked()
+        failed = [trial for trial in self._trials if trial.status == "failed"]
         rows = []
         for rank, trial in enumerate([*ranked, *failed], start=1):
-            record = self._records[trial.trial_id]
             place = rank if rank <= len(ranked) else None
-            shown = (place, trial.trial_id, trial.score, record.status, record.seconds)
-            rows.append(dict(zip(COLUMNS, (*shown, record.epochs), strict=True)) | _shown(trial))
+            shown = (place, trial.trial, trial.score, trial.status, trial.seconds, trial.epochs)
+            rows.append(dict(zip(COLUMNS, shown, strict=True)) | _shown(trial.values))
         return pd.DataFrame(rows).astype({"rank": "Int64", "score": "float64"})
 
+    def _ranked(self) -> list[TrialSummary]:
+        by_name = {trial.trial: trial for trial in self._trials}
+        best = self._tuner.oracle.get_best_trials(len(by_name))
+        return [by_name[t.trial_id] for t in best if t.status == "COMPLETED"]
+
     def __repr__(self) -> str:
-        best = self._tuner.ranked()[0]
+        best = self._ranked()[0]
         return (
-            f"TuningResult({len(self._records)} trials, best {self.objective}={best.score:.4f} "
-            f"in trial {best.trial_id}: {self.best_hyperparameters})"
+            f"TuningResult({len(self._trials)} trials, best {self.objective}={best.score:.4f} "
+            f"in trial {best.trial}: {self.best_hyperparameters})"
         )
 
 
@@ -93,8 +136,8 @@ def tune(
     train: Any,
     validation: Any,
     space: Space | None = None,
-    algorithm: str = "random",
-    trials: int | None = 10,
+    algorithm: str = "asha",
+    trials: int | None = 20,
     max_epochs: int = 10,
     time_budget: float | None = None,
     workers: int = 1,
@@ -103,13 +146,17 @@ def tune(
     resume: bool = True,
     seed: int = 0,
     *,
+    plateau: int | None = None,
+    curve_stopping: bool | None = None,
+    keep: int | None = 1,
     quiet: bool = False,
 ) -> TuningResult:
     """Searches the hyperparameters of a model.
 
     The same seed gives the same trials and, on one machine, the same scores. A trial that fails is
-    recorded with its reason and the search goes on. Python's, NumPy's and Keras' random state is
-    set anew for every trial.
+    recorded with its reason and the search goes on. A search that was interrupted goes on with at
+    most one epoch of each running trial lost. Python's, NumPy's and Keras' random state is set
+    anew for every trial.
 
     Args:
         model_or_build: Name of a catalog model, a function `build(hp)` that returns a compiled
@@ -118,19 +165,25 @@ def tune(
             that returns one; the function is called for every epoch.
         validation: The same for the `val_` metrics.
         space: What is tuned of a catalog model; None takes `tuning.default_space`.
-        algorithm: random, grid, hyperband or bayesian.
+        algorithm: random, grid, hyperband, bayesian (KerasTuner's Gaussian process), asha (many
+            short trials, of which the best go on), tpe (Optuna's), or bohb (asha with tpe's
+            suggestions).
         trials: Number of trials, earlier sessions included; for Hyperband a promotion is a trial.
             None: until the grid or one sweep of Hyperband is done, or the time is up.
-        max_epochs: Epochs of a trial.
+        max_epochs: Epochs of a whole trial, where learning-rate schedules end.
         time_budget: Seconds of this session after which no trial and no epoch is begun. The trial
             that runs is scored by the epochs it has.
-        workers: Number of processes; 1.
+        workers: Number of processes that run trials; 1 runs them in this one.
         objective: Name of a metric, or a `keras_tuner.Objective` where its direction is not known;
             None is val_accuracy if a catalog model reports it, else val_loss.
         directory: Folder for the search; None takes a temporary one that goes with the result.
         resume: Go on with a search in `directory`, whose finished trials are not run again;
             otherwise delete it.
         seed: 0 or above.
+        plateau: Stop after that many trials without a better score; None goes on.
+        curve_stopping: End a trial whose learning curve is not expected to reach the best score;
+            None does so for bohb only.
+        keep: Number of best trials whose weights stay on the disk; None is all.
         quiet: Show no progress.
 
     Raises:
@@ -139,14 +192,13 @@ def tune(
         UnknownModelError: The catalog does not hold the model.
         RunError: All trials failed, or the search in `directory` cannot be resumed.
     """
-    _check_options(algorithm, trials, max_epochs, time_budget, workers, seed)
-    import numpy as np
-
+    _check_options(algorithm, trials, max_epochs, time_budget, seed)
     from tuning.data import check_data
     from tuning.hypermodel import CatalogHyperModel, as_hypermodel
+    from tuning.oracles import ALGORITHMS
     from tuning.progress import SearchProgress
-    from tuning.store import open_project
-    from tuning.tuners import ALGORITHMS, SearchTuner
+    from tuning.store import PROJECT
+    from tuning.tuner import EngineTuner
 
     check_data("train", train)
     check_data("validation", validation)
@@ -154,36 +206,59 @@ def tune(
     if isinstance(hypermodel, CatalogHyperModel):
         hypermodel.prepare(train, epochs=max_epochs)
     goal = _objective(objective, hypermodel)
+    options: dict[str, Any] = {"plateau": plateau}
+    if curve_stopping is not None:
+        options["curve_stopping"] = curve_stopping
     oracle = ALGORITHMS[algorithm].create(
-        goal,
-        trials=trials,
-        max_epochs=max_epochs,
-        # Spread over 32 bits: KerasTuner takes 0 for no seed, and neighbours share their draws.
-        seed=int(np.random.SeedSequence(seed).generate_state(1)[0]) or 1,
+        goal, trials=trials, max_epochs=max_epochs, seed=seed, **options
     )
-    settings = {
-        "model": model_or_build if isinstance(model_or_build, str) else None,
-        "space": repr(dict(hypermodel.space)) if hasattr(hypermodel, "space") else None,
-        "algorithm": algorithm,
-        "objective": [goal.name, goal.direction],
-        "max_epochs": max_epochs,
-        "seed": seed,
-    }
+    oracle.defaults_first = isinstance(hypermodel, CatalogHyperModel)
+    title = model_or_build if isinstance(model_or_build, str) else ""
     progress = SearchProgress(goal.name, trials=trials, quiet=quiet)
-    folder = _folder(directory, progress)
-    open_project(folder, settings, resume=resume)
-    tuner = SearchTuner(
+    tuner = EngineTuner(
         oracle,
         hypermodel,
-        directory=folder,
-        seed=seed,
-        max_epochs=max_epochs,
-        progress=progress,
+        directory=_folder(directory, progress),
+        project_name=PROJECT,
+        overwrite=not resume,
+        workers=workers,
         time_budget=time_budget,
+        keep=keep,
+        progress=progress,
+        settings={
+            "model": title or None,
+            "space": repr(dict(hypermodel.space)) if hasattr(hypermodel, "space") else None,
+            "algorithm": algorithm,
+            "max_epochs": max_epochs,
+            "seed": seed,
+        },
     )
-    with progress:
-        tuner.run(train, validation)
-    return TuningResult(tuner)
+    _run(tuner, train, validation)
+    return TuningResult(tuner, title=title, algorithm=algorithm)
+
+
+def _run(tuner: EngineTuner, train: Any, validation: Any) -> None:
+    """Searches on the data.
+
+    Raises:
+        OptionValueError: No trial can succeed: the model reports no such objective, or what was
+            built is no model.
+        RunError: All trials failed, or the time was up before one could begin.
+    """
+    from keras_tuner.errors import FatalError
+
+    try:
+        tuner.search(train, validation, epochs=tuner.oracle.max_epochs, seed=tuner.oracle.seed)
+    except FatalError as error:
+        raise OptionValueError(str(error)) from error
+    if tuner.best_score() is not None:
+        return
+    failed = [t for t in tuner.oracle.trials.values() if t.status == "FAILED"]
+    if not failed:
+        raise RunError("No trial was begun within `time_budget`; give the search more time.")
+    raise RunError(
+        f"All {len(failed)} trials failed; trial {failed[0].trial_id}: {failed[0].message}."
+    )
 
 
 def _check_options(
@@ -191,7 +266,6 @@ def _check_options(
     trials: int | None,
     max_epochs: int,
     time_budget: float | None,
-    workers: int,
     seed: int,
 ) -> None:
     if algorithm not in ALGORITHM_NAMES:
@@ -208,18 +282,10 @@ def _check_options(
             raise OptionValueError(
                 f"`{name}` must be a whole number of at least {least}; got {name}={value!r}."
             )
-    if time_budget is not None and not time_budget > 0:
-        raise OptionValueError(
-            f"`time_budget` must be above 0 seconds, or None; got time_budget={time_budget}."
-        )
     if trials is None and time_budget is None and algorithm in ENDLESS:
         raise OptionValueError(
             f"`trials` must be a number with algorithm={algorithm!r}, which never ends by itself; "
             "got trials=None. Pass trials or time_budget."
-        )
-    if workers != 1:
-        raise OptionValueError(
-            f"`workers` must be 1, for trials run in this process; got workers={workers!r}."
         )
 
 
@@ -251,19 +317,43 @@ def _folder(directory: str | Path | None, owner: object) -> Path:
     return folder
 
 
-def _values(trial: Any) -> dict[str, Any]:
-    """Returns a trial's values as plain Python, without Hyperband's bookkeeping."""
-    values = trial.hyperparameters.values.items()
+def _has_ended(oracle: Any, name: str) -> bool:
+    return oracle.trials[name].status in ("COMPLETED", "FAILED")
+
+
+def _summary(oracle: Any, name: str) -> TrialSummary:
+    from tuning.results import TrialSummary
+
+    trial = oracle.trials[name]
+    stopped = "stopped" if trial.message else "completed"
+    values = trial.hyperparameters.values
+    return TrialSummary(
+        trial=name,
+        status="failed" if trial.status == "FAILED" else stopped,
+        score=trial.score,
+        values=_values(values),
+        history=oracle.histories[name],
+        seconds=oracle.seconds[name],
+        reason=trial.message or "",
+        parent=values.get("tuner/trial_id"),
+    )
+
+
+def _values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns values as plain Python, without bookkeeping and without what others are made of."""
+    from tuning.parameters import RELATIVE
+
     return {
         name: value.item() if hasattr(value, "item") else value
-        for name, value in values
+        for name, value in values.items()
         if not name.startswith("tuner/")
+        and not (name.startswith(RELATIVE) and name.removeprefix(RELATIVE) in values)
     }
 
 
-def _shown(trial: Any) -> dict[str, Any]:
+def _shown(values: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a trial's values under names that differ from the leaderboard's own columns."""
     return {
         f"{name} (hyperparameter)" if name in COLUMNS else name: value
-        for name, value in _values(trial).items()
+        for name, value in values.items()
     }

@@ -1,324 +1,243 @@
-"""The tuner that runs the trials of an oracle, and the names of KerasTuner's own tuners.
+"""KerasTuner's tuners, by name and arguments, over this package's engine and oracles.
 
-`SearchTuner` runs one trial after another in this process. What it adds to KerasTuner's `Tuner`:
-trials are seeded, recorded and failed with a reason; a time budget; no checkpoint is kept that
-cannot be needed any more.
+A script for KerasTuner runs with the import changed. Every tuner takes the arguments of
+`tuning.tuner.EngineTuner` too, such as `workers`, `time_budget` and `keep`, and the oracles'
+`plateau` (trials without a better score after which to stop) and `curve_stopping` (end trials whose
+learning curve is not expected to reach the best score).
 """
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from time import monotonic
-from typing import Any
+import inspect
+from typing import Any, ClassVar
 
-import keras
-import keras_tuner
-import numpy as np
-from keras_tuner import BayesianOptimization, GridSearch, Hyperband, RandomSearch
-from keras_tuner.errors import FailedTrialError, FatalError, FatalValueError
-
-from tuning.hypermodel import CatalogHyperModel
-from tuning.oracles import ALGORITHMS, SearchOracle
-from tuning.progress import SearchProgress
-from tuning.store import PROJECT, RECORD, read_json, write_json
-from zoo.errors import OptionValueError, RunError
+from tuning.hyperband import HyperbandOracle
+from tuning.oracle import SearchOracle
+from tuning.oracles import (
+    AshaOracle,
+    BayesianOracle,
+    BohbOracle,
+    GridOracle,
+    RandomOracle,
+    TpeOracle,
+)
+from tuning.tuner import EngineTuner
 
 __all__ = [
-    "ALGORITHMS",
+    "ASHA",
+    "BOHB",
+    "TPE",
     "BayesianOptimization",
     "GridSearch",
     "Hyperband",
     "RandomSearch",
-    "SearchTuner",
-    "TrialRecord",
 ]
 
-COMPLETED, STOPPED, FAILED = "completed", "stopped", "failed"  # statuses of a `TrialRecord`
-CHECKPOINT = "checkpoint.weights.h5"
 
-
-@dataclass
-class TrialRecord:
-    """What a trial leaves besides KerasTuner's own state."""
-
-    status: str = COMPLETED
-    reason: str = ""  # why it failed or stopped early
-    seconds: float = 0.0
-    history: dict[str, list[float]] = field(default_factory=dict)  # metric -> value per epoch
-
-    @property
-    def epochs(self) -> int:
-        """Number of epochs trained."""
-        return max(map(len, self.history.values()), default=0)
-
-
-class SearchTuner(keras_tuner.Tuner):
-    """Runs the trials of an oracle, one after another.
+class _NamedTuner(EngineTuner):
+    """A tuner that makes its own oracle.
 
     Args:
-        oracle: What to try next.
-        hypermodel: Builds and trains a trial's model.
-        directory: Folder that holds the project folder, which `store.open_project` made.
-        seed: Trial n is seeded by (seed, n).
-        max_epochs: Epochs of a trial, where the oracle says nothing else.
-        progress: Told of every trial and epoch.
-        time_budget: Seconds after which no epoch is begun; None is no limit.
-
-    Raises:
-        RunError: The state in the project folder cannot be read.
+        hypermodel: Build function or `keras_tuner.HyperModel`.
+        objective: Metric, `keras_tuner.Objective`, or a list of them, as in KerasTuner.
+        **options: Arguments of the oracle and of `EngineTuner`.
     """
+
+    oracle_class: ClassVar[type[SearchOracle]]
+
+    def __init__(self, hypermodel: Any = None, objective: Any = None, **options: Any) -> None:
+        names = _arguments(self.oracle_class)
+        mine = {name: options.pop(name) for name in list(options) if name in names}
+        super().__init__(self.oracle_class(objective, **mine), hypermodel, **options)
+
+
+class RandomSearch(_NamedTuner):
+    """Independent random draws.
+
+    Args:
+        hypermodel: Build function or `keras_tuner.HyperModel`.
+        objective: Metric, `keras_tuner.Objective`, or a list of them.
+        max_trials: Number of trials.
+        seed: In [0, 2**32); the same seed gives the same search. None draws one.
+        **options: KerasTuner's other arguments and those of `EngineTuner`.
+    """
+
+    oracle_class = RandomOracle
 
     def __init__(
         self,
-        oracle: SearchOracle,
-        hypermodel: Any,
-        *,
-        directory: Path,
-        seed: int,
-        max_epochs: int,
-        progress: SearchProgress,
-        time_budget: float | None = None,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int = 10,
+        seed: int | None = None,
+        **options: Any,
     ) -> None:
-        oracle.verbose = 0
-        oracle.defaults_first = isinstance(hypermodel, CatalogHyperModel)
-        # An id of our own keeps the constructor from reloading by itself, which it announces with
-        # a print.
-        super().__init__(
-            oracle=oracle,
-            hypermodel=hypermodel,
-            directory=str(directory),
-            project_name=PROJECT,
-            tuner_id="search",
-        )
-        self.seed = seed
-        self.max_epochs = max_epochs
-        self.progress = progress
-        self.time_budget = time_budget
-        self._policy = keras.config.dtype_policy()
-        self._began = monotonic()
-        self._trial_began = monotonic()
-        self._record = TrialRecord()
-        self._number = 0
-        if Path(self._get_tuner_fname()).exists():
-            self.reload()
+        super().__init__(hypermodel, objective, max_trials=max_trials, seed=seed, **options)
 
-    def reload(self) -> None:
-        """Loads a saved search."""
-        try:
-            super().reload()
-        except (KeyError, TypeError, RuntimeError) as error:
-            raise RunError(
-                f"The search in {self.project_dir} cannot go on: its state is not complete "
-                f"({error!r}). Pass resume=False to start again."
-            ) from error
 
-    def save(self) -> None:
-        """Saves the search."""
-        self.oracle.save()
-        write_json(self._get_tuner_fname(), self.get_state())
+class GridSearch(_NamedTuner):
+    """All combinations of values; ten values of a range without steps.
 
-    def search(self, *args: Any, **kwargs: Any) -> None:
-        """Runs trials until the oracle has no more or the time is up.
+    Args:
+        hypermodel: Build function or `keras_tuner.HyperModel`.
+        objective: Metric, `keras_tuner.Objective`, or a list of them.
+        max_trials: Most trials; None is the whole grid.
+        seed: In [0, 2**32), of the models and the data's order. None draws one.
+        **options: KerasTuner's other arguments and those of `EngineTuner`.
+    """
 
-        Args:
-            *args: Passed to the hypermodel's `fit`.
-            **kwargs: Passed to the hypermodel's `fit`.
-        """
-        self._began = monotonic()
-        self.save()  # from here on, there is something to resume
-        self.progress.resume([record.seconds for record in self.records().values()], self._best())
-        while not self._out_of_time():
-            trial = self.oracle.create_trial(self.tuner_id)
-            if trial.status != "RUNNING":
-                break
-            self.on_trial_begin(trial)
-            self._try_run_and_update_trial(trial, *args, **kwargs)
-            self.on_trial_end(trial)
-        self._delete_checkpoints()
+    oracle_class = GridOracle
 
-    def run(self, train: Any, validation: Any) -> None:
-        """Searches on the data.
-
-        Raises:
-            OptionValueError: No trial can succeed: the model reports no such objective, or what
-                was built is no model.
-            RunError: All trials failed, or the time was up before one could begin.
-        """
-        try:
-            self.search(train, validation, seed=self.seed, verbose=0)
-        except FatalError as error:
-            raise OptionValueError(str(error)) from error
-        if self.ranked():
-            return
-        records = self.records()
-        if not records:
-            raise RunError("No trial was begun within `time_budget`; give the search more time.")
-        first = min(records, key=int)
-        raise RunError(f"All {len(records)} trials failed; trial {first}: {records[first].reason}.")
-
-    def ranked(self) -> list[Any]:
-        """Returns the trials with a score, the best first and equals in the order they ran."""
-        sign = -1 if self.oracle.objective.direction == "max" else 1
-        scored = [trial for trial in self.oracle.trials.values() if trial.status == "COMPLETED"]
-        return sorted(scored, key=lambda trial: (sign * trial.score, int(trial.trial_id)))
-
-    def records(self) -> dict[str, TrialRecord]:
-        """Returns the records of the finished trials, by trial id."""
-        return {
-            trial_id: TrialRecord(**read_json(Path(self.get_trial_dir(trial_id)) / RECORD))
-            for trial_id, trial in self.oracle.trials.items()
-            if trial.status in ("COMPLETED", "FAILED")
-        }
-
-    def load_model(self, trial: Any) -> keras.Model:
-        """Returns a trial's model with the weights of its best epoch.
-
-        Raises:
-            RunError: The checkpoint was deleted.
-        """
-        model = self.hypermodel.build(trial.hyperparameters.copy())
-        self._load_weights(model, trial.trial_id)
-        return model
-
-    def on_trial_begin(self, trial: Any) -> None:
-        """Starts the record of a trial."""
-        self._trial_began = monotonic()
-        self._record = TrialRecord()
-        self._number = int(trial.trial_id)
-        first, last = self._epochs_of(trial)
-        self.progress.trial_begin(self._number + 1, last, first)
-
-    def on_epoch_end(
-        self, trial: Any, model: keras.Model, epoch: int, logs: Mapping[str, Any] | None = None
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int | None = None,
+        seed: int | None = None,
+        **options: Any,
     ) -> None:
-        """Records an epoch, fails a trial that diverged, stops one that is out of time."""
-        logs = {name: float(value) for name, value in (logs or {}).items()}
-        for name, value in logs.items():
-            self._record.history.setdefault(name, []).append(value)
-        self._check_epoch(logs, epoch)
-        self.progress.epoch_end(epoch + 1, logs.get(self.oracle.objective.name))
-        if self._out_of_time() and epoch + 1 < self._epochs_of(trial)[1]:
-            model.stop_training = True
-            self._record.status = STOPPED
-            self._record.reason = f"out of time after epoch {epoch + 1}"
+        super().__init__(hypermodel, objective, max_trials=max_trials, seed=seed, **options)
 
-    def on_trial_end(self, trial: Any) -> None:
-        """Stores the record and drops the checkpoints that are not needed any more."""
-        if trial.status == "FAILED":
-            self._record.status = FAILED
-        self._record.seconds = monotonic() - self._trial_began
-        # Before KerasTuner's state: a trial that counts as finished always has its record.
-        write_json(Path(self.get_trial_dir(trial.trial_id)) / RECORD, asdict(self._record))
-        super().on_trial_end(trial)
-        self._delete_checkpoints()
-        self.progress.trial_end(
-            self._number + 1,
-            score=self.oracle.get_trial(trial.trial_id).score,
-            best=self._best(),
-            seconds=self._record.seconds,
-            reason=self._record.reason,
-        )
 
-    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        """Trains a trial's model and returns what the hypermodel's `fit` returned."""
-        first, last = self._epochs_of(trial)
-        kwargs["epochs"] = last
-        if first:
-            kwargs["initial_epoch"] = first
-        (result,) = super().run_trial(trial, *args, **kwargs)
-        self._check_result(result)
-        return result
+class BayesianOptimization(_NamedTuner):
+    """KerasTuner's Gaussian process over the scores so far.
 
-    def _populate_initial_space(self) -> None:
-        if isinstance(self.hypermodel, CatalogHyperModel):  # known without building a model
-            hp = self.oracle.get_space()
-            self.hypermodel.declare_hyperparameters(hp)
-            self.oracle.update_space(hp)
-        else:
-            super()._populate_initial_space()
+    Args:
+        hypermodel: Build function or `keras_tuner.HyperModel`.
+        objective: Metric, `keras_tuner.Objective`, or a list of them.
+        max_trials: Number of trials.
+        num_initial_points: Random trials to begin with; None is KerasTuner's three per
+            hyperparameter.
+        alpha: Variance of the noise in the scores.
+        beta: Weight of exploring against exploiting.
+        seed: In [0, 2**32); the same seed gives the same search. None draws one.
+        **options: KerasTuner's other arguments and those of `EngineTuner`.
+    """
 
-    def _try_run_and_update_trial(self, trial: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            self._run_and_update_trial(trial, *args, **kwargs)
-        except FatalError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever fails a trial is its result
-            trial.status = "FAILED"
-            trial.message = traceback.format_exc()
-            self._record.reason = _reason(error)
-        else:
-            trial.status = "COMPLETED"
+    oracle_class = BayesianOracle
 
-    def _build_hypermodel(self, hp: Any) -> keras.Model:
-        # Keras' session was just cleared, which takes seeds and mixed precision with it.
-        keras.config.set_dtype_policy(self._policy)
-        state = np.random.SeedSequence([self.seed, self._number]).generate_state(1)
-        keras.utils.set_random_seed(int(state[0]))
-        model = super()._build_hypermodel(hp)
-        if "tuner/trial_id" in hp.values:  # promoted by Hyperband
-            self._load_weights(model, hp.values["tuner/trial_id"])
-        return model
-
-    def _configure_tensorboard_dir(
-        self, callbacks: list[Any], trial: Any, execution: int = 0
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int = 10,
+        num_initial_points: int | None = None,
+        alpha: float = 1e-4,
+        beta: float = 2.6,
+        seed: int | None = None,
+        **options: Any,
     ) -> None:
-        """Keeps KerasTuner from importing TensorBoard, of which no callback is here."""
-
-    def _load_weights(self, model: keras.Model, trial_id: str) -> None:
-        folder = Path(self.get_trial_dir(trial_id))
-        if not (folder / CHECKPOINT).exists():
-            raise RunError(f"The weights of trial {trial_id} are gone: no {folder / CHECKPOINT}.")
-        if not model.built:
-            model.build_from_config(read_json(folder / "build_config.json"))
-        if getattr(model, "optimizer", None) is not None:  # its state is in the checkpoint too
-            model.optimizer.build(model.trainable_variables)
-        model.load_weights(folder / CHECKPOINT)
-
-    def _check_epoch(self, logs: Mapping[str, float], epoch: int) -> None:
-        goal = self.oracle.objective.name
-        if goal not in logs and self.hypermodel.plain_fit:
-            raise FatalValueError(_no_objective(goal, logs))
-        for name in ("loss", goal):
-            if not np.isfinite(logs.get(name, 0.0)):
-                raise FailedTrialError(f"{name} is {logs[name]} in epoch {epoch + 1}")
-
-    def _check_result(self, result: Any) -> None:
-        goal = self.oracle.objective.name
-        metrics = getattr(result, "history", result)
-        if isinstance(metrics, Mapping):
-            if goal not in metrics:
-                raise FatalValueError(_no_objective(goal, metrics))
-            metrics = metrics[goal]
-        if not np.all(np.isfinite(metrics)):
-            raise FailedTrialError(f"{goal} is {metrics}")
-
-    def _epochs_of(self, trial: Any) -> tuple[int, int]:
-        values = trial.hyperparameters.values
-        return values.get("tuner/initial_epoch", 0), values.get("tuner/epochs", self.max_epochs)
-
-    def _out_of_time(self) -> bool:
-        return self.time_budget is not None and monotonic() - self._began >= self.time_budget
-
-    def _best(self) -> float | None:
-        ranked = self.ranked()
-        return ranked[0].score if ranked else None
-
-    def _delete_checkpoints(self) -> None:
-        kept = self.oracle.needed_checkpoints() | {t.trial_id for t in self.ranked()[:1]}
-        for path in Path(self.project_dir).glob(f"trial_*/{CHECKPOINT}"):
-            if path.parent.name.removeprefix("trial_") not in kept:
-                path.unlink()
+        points = {"num_initial_points": num_initial_points, "alpha": alpha, "beta": beta}
+        options |= points
+        super().__init__(hypermodel, objective, max_trials=max_trials, seed=seed, **options)
 
 
-def _no_objective(goal: str, metrics: Mapping[str, Any]) -> str:
-    return f"`objective` must be one of {', '.join(sorted(metrics))}; got objective={goal!r}."
+class Hyperband(_NamedTuner):
+    """Brackets of many short trials, of which the best go on from where they stopped.
+
+    A promotion is a trial of its own, which goes on with its parent's weights and optimizer.
+
+    Args:
+        hypermodel: Build function or `keras_tuner.HyperModel`.
+        objective: Metric, `keras_tuner.Objective`, or a list of them.
+        max_epochs: Epochs of the longest trial.
+        factor: One in `factor` trials goes on.
+        hyperband_iterations: Sweeps over all brackets.
+        seed: In [0, 2**32); the same seed gives the same search. None draws one.
+        **options: KerasTuner's other arguments and those of `EngineTuner`.
+    """
+
+    oracle_class = HyperbandOracle
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_epochs: int = 100,
+        factor: int = 3,
+        hyperband_iterations: int = 1,
+        seed: int | None = None,
+        **options: Any,
+    ) -> None:
+        options |= {"factor": factor, "hyperband_iterations": hyperband_iterations}
+        super().__init__(hypermodel, objective, max_epochs=max_epochs, seed=seed, **options)
 
 
-def _reason(error: Exception) -> str:
-    first_line = next(iter(str(error).splitlines()), "")[:300]
-    if isinstance(error, FailedTrialError):
-        return first_line
-    return f"{type(error).__name__}: {first_line}"
+class ASHA(_NamedTuner):
+    """Asynchronous successive halving: a trial that is among the best of its rung goes on.
+
+    Source: Li et al. 2018, arXiv:1810.05934, algorithm 2. Differs: a trial goes on from where it
+    stopped, with its weights, optimizer and data order.
+
+    Args:
+        hypermodel: Build function or `keras_tuner.HyperModel`.
+        objective: Metric, `keras_tuner.Objective`, or a list of them.
+        max_trials: Number of configurations.
+        max_epochs: Epochs of a trial that is never stopped. Learning-rate schedules should end
+            here.
+        factor: One in `factor` trials goes on.
+        first: Epochs of the first rung.
+        seed: In [0, 2**32); the same seed gives the same search. None draws one.
+        **options: KerasTuner's other arguments and those of `EngineTuner`.
+    """
+
+    oracle_class: ClassVar[type[SearchOracle]] = AshaOracle
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int = 10,
+        max_epochs: int = 100,
+        factor: int = 3,
+        first: int = 1,
+        seed: int | None = None,
+        **options: Any,
+    ) -> None:
+        options |= {"max_epochs": max_epochs, "factor": factor, "first": first}
+        super().__init__(hypermodel, objective, max_trials=max_trials, seed=seed, **options)
+
+
+class BOHB(ASHA):
+    """ASHA whose configurations are suggested by TPE, and whose hopeless trials end early.
+
+    Source: Falkner et al. 2018, arXiv:1807.01774. Differs: asynchronous, with resume, and with
+    Optuna's TPE. Arguments are those of `ASHA`.
+    """
+
+    oracle_class = BohbOracle
+
+
+class TPE(_NamedTuner):
+    """Optuna's tree-structured Parzen estimator over whole trials.
+
+    Source: Bergstra et al. 2011, NeurIPS, section 4; Watanabe 2023, arXiv:2304.11127.
+
+    Args:
+        hypermodel: Build function or `keras_tuner.HyperModel`.
+        objective: Metric, `keras_tuner.Objective`, or a list of them.
+        max_trials: Number of trials.
+        seed: In [0, 2**32); the same seed gives the same search. None draws one.
+        **options: KerasTuner's other arguments and those of `EngineTuner`.
+    """
+
+    oracle_class = TpeOracle
+
+    def __init__(
+        self,
+        hypermodel: Any = None,
+        objective: Any = None,
+        max_trials: int = 10,
+        seed: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(hypermodel, objective, max_trials=max_trials, seed=seed, **options)
+
+
+def _arguments(oracle: type[SearchOracle]) -> frozenset[str]:
+    """Returns the names of an oracle's arguments, its base classes' included."""
+    names: set[str] = set()
+    for kind in oracle.__mro__:
+        if "__init__" in vars(kind):
+            names |= set(inspect.signature(vars(kind)["__init__"]).parameters)
+    return frozenset(names - {"self", "objective", "options", "args", "kwargs"})

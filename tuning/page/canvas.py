@@ -168,7 +168,7 @@ def words(name: str) -> str:
 def spans_decades(values: npt.NDArray[np.float64], ratio: float) -> bool:
     """Returns whether all finite values are positive and largest / smallest reaches `ratio`."""
     finite = values[np.isfinite(values)]
-    return bool(finite.size and finite.min() > 0 and finite.max() / finite.min() >= ratio)
+    return bool(finite.size and finite.min() > 0 and finite.max() / ratio >= finite.min())
 
 
 def whole_ticks(axes: Axes) -> None:

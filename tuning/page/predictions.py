@@ -1,31 +1,20 @@
-"""Figures of a run as PNG bytes, safe for colour-blind readers; their look is in `canvas`."""
+"""What a model predicts beside what is true, as PNG bytes: confusion, scatter, grids of images."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from recipes import canvas
-from recipes.curves import learning_curves
-from zoo.errors import DataError, OptionValueError, did_you_mean
+from tuning.page import canvas
+from zoo.errors import DataError, OptionValueError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
-
-__all__ = [
-    "confusion_matrix",
-    "image_grid",
-    "leaderboard_chart",
-    "learning_curves",
-    "scatter",
-    "slices",
-]
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,9 +22,6 @@ _COUNTS_LIMIT = 20  # classes; above it a count no longer fits its cell
 _UPRIGHT_LIMIT = 40  # classes; above it upright names under the columns are too small
 _NAMES_LIMIT = 100  # classes; above it a name is taller than its row
 _DENSE_POINTS = 3000  # above it overlapping points hide how many they are
-_LOG_RATIO = 8.0  # largest / smallest; from it on a log axis is considered
-_TICKS_LIMIT = 6  # distinct values; up to it each gets its own tick
-_TICKS_WIDTH = 16  # characters side by side before tick labels overlap
 
 
 def confusion_matrix(
@@ -72,101 +58,6 @@ def confusion_matrix(
     x_label = "Predicted class" + (", by number" if classes > _UPRIGHT_LIMIT else "")
     canvas.dress(axes, "Confusion matrix", x_label, "True class", note=note, grid=False)
     _name_classes(axes, class_names)
-    return canvas.png(figure)
-
-
-def leaderboard_chart(frame: pd.DataFrame, *, maximize: bool, score: str = "score") -> bytes:
-    """Draws the score of every trial and the best so far, in the order the trials started.
-
-    Args:
-        frame: A row per trial; column `trial` holds its number (or zero-padded name), and a
-            missing score marks a trial that failed.
-        maximize: Whether a higher score is better.
-        score: Name of the column with the scores.
-
-    Raises:
-        OptionValueError: A column is missing.
-        DataError: The frame has no row.
-    """
-    _require_columns(frame, ("trial", score))
-    frame = frame.sort_values("trial")
-    scores = _scores(frame, score)
-    number = np.arange(1, len(scores) + 1)
-    failed = np.isnan(scores)
-    best = (np.fmax if maximize else np.fmin).accumulate(scores)
-    figure, axes = canvas.figure(4.0)
-    axes.plot(number, scores, "o", color=canvas.PALE, markersize=5, label="Trial")
-    axes.step(number, best, where="post", color=canvas.PALETTE[0], linewidth=2, label="Best so far")
-    if failed.any():
-        foot = np.zeros(int(failed.sum()))
-        axes.plot(
-            number[failed],
-            foot + 0.02,
-            "x",
-            color=canvas.PALETTE[1],
-            markersize=5,
-            transform=axes.get_xaxis_transform(),
-            label="Failed",
-        )
-    note = f"{len(scores)} trial" + ("s" if len(scores) > 1 else "")
-    if not failed.all():
-        at = int(np.nanargmax(scores) if maximize else np.nanargmin(scores))
-        axes.plot(number[at], scores[at], "o", color=canvas.PALETTE[1], markersize=8, zorder=4)
-        note += f" · best {scores[at]:.4g} in trial {frame['trial'].iloc[at]}"
-    canvas.dress(
-        axes, "Search progress", "Trial, in the order started", canvas.words(score), note=note
-    )
-    canvas.whole_ticks(axes)
-    canvas.legend(figure, *axes.get_legend_handles_labels())
-    return canvas.png(figure)
-
-
-def slices(
-    frame: pd.DataFrame,
-    score: str,
-    *,
-    maximize: bool,
-    hyperparameters: Sequence[str] | None = None,
-) -> bytes:
-    """Draws the score against each hyperparameter, three to a row; the best trial stands out.
-
-    Args:
-        frame: A row per trial, a column per hyperparameter; a missing value leaves the trial out.
-        score: Name of the column with the scores.
-        maximize: Whether a higher score is better.
-        hyperparameters: Columns to draw; all but `trial` and the score without it.
-
-    Raises:
-        OptionValueError: A column is missing, or there is none to draw.
-        DataError: The frame has no row, or no trial has a finite score.
-    """
-    if hyperparameters is None:
-        hyperparameters = [str(name) for name in frame.columns if name not in ("trial", score)]
-    if not hyperparameters:
-        raise OptionValueError("`hyperparameters` must name at least one column; got none.")
-    _require_columns(frame, (score, *hyperparameters))
-    columns = min(3, len(hyperparameters))
-    rows = math.ceil(len(hyperparameters) / columns)
-    figure, grid = canvas.figure(2.7 * rows + 0.5, rows, columns, sharey=True)
-    scores = _scores(frame, score)
-    if np.isnan(scores).all():
-        raise DataError(f"At least one trial must have a finite {score!r}; got none.")
-    best = np.nanmax(scores) if maximize else np.nanmin(scores)
-    panels = list(np.ravel(grid))
-    for axes, name in zip(panels, hyperparameters, strict=False):
-        _slice(axes, frame[name], scores, best)
-        canvas.dress(axes, "", canvas.words(name), "")
-    for axes in panels[len(hyperparameters) :]:
-        axes.remove()
-    figure.supylabel(canvas.plain(canvas.words(score)), fontsize=10, color=canvas.MUTED)
-    figure.suptitle(
-        canvas.plain(f"{canvas.words(score)} by hyperparameter"),
-        x=0.01,
-        ha="left",
-        fontsize=12.5,
-        fontweight="bold",
-        color=canvas.INK,
-    )
     return canvas.png(figure)
 
 
@@ -309,72 +200,6 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
         upright = max(map(len, names)) * classes > 80
         axes.set_xticks(range(classes), names, rotation=90 if upright else 0, fontsize=size)
     axes.set_yticks(range(classes), names, fontsize=size)
-
-
-def _require_columns(frame: pd.DataFrame, names: Iterable[str]) -> None:
-    for name in names:
-        if name not in frame.columns:
-            known = [str(column) for column in frame.columns]
-            raise OptionValueError(
-                f"The frame must have a column {name!r}; got {', '.join(known)}."
-                f"{did_you_mean(name, known)}"
-            )
-    if len(frame) == 0:
-        raise DataError("The frame must have at least one trial; got none.")
-
-
-def _scores(frame: pd.DataFrame, score: str) -> Floats:
-    scores = frame[score].to_numpy(np.float64, na_value=np.nan)
-    return np.where(np.isfinite(scores), scores, np.nan)
-
-
-def _slice(axes: Axes, column: pd.Series[Any], scores: Floats, best: float) -> None:
-    present = column.notna().to_numpy()
-    values, scores = column[present], scores[present]
-    if _is_number(values):
-        places = values.to_numpy(np.float64)
-        _number_axis(axes, places)
-    else:
-        texts = values.astype(str).to_numpy()
-        names = sorted(set(texts))
-        # Seeded, so that the same trials give the same figure.
-        jitter = np.random.default_rng(0).uniform(-0.16, 0.16, len(texts))
-        places = np.searchsorted(names, texts) + jitter
-        _category_axis(axes, names)
-    axes.plot(places, scores, "o", color=canvas.PALETTE[0], alpha=0.5, markersize=4.5, mew=0)
-    top = scores == best
-    axes.plot(places[top], scores[top], "o", color=canvas.PALETTE[1], markersize=8, zorder=4)
-
-
-def _is_number(values: pd.Series[Any]) -> bool:
-    from pandas.api import types
-
-    return bool(types.is_numeric_dtype(values) and not types.is_bool_dtype(values))
-
-
-def _number_axis(axes: Axes, places: Floats) -> None:
-    distinct = np.unique(places)
-    if canvas.spans_decades(places, _LOG_RATIO) and _is_skewed(distinct):
-        canvas.log_axis(axes, wide=canvas.spans_decades(places, 100.0))
-    labels = [canvas.short_number(value) for value in distinct]
-    if len(distinct) <= _TICKS_LIMIT and sum(map(len, labels)) <= _TICKS_WIDTH:
-        axes.set_xticks(distinct, labels)
-        axes.set_xticks([], minor=True)
-
-
-def _is_skewed(distinct: Floats) -> bool:
-    """Tells values drawn on a log scale, whose median is near the geometric middle."""
-    low, high = distinct[0], distinct[-1]
-    return bool(np.median(distinct) < (np.sqrt(low * high) + (low + high) / 2) / 2)
-
-
-def _category_axis(axes: Axes, names: Sequence[str]) -> None:
-    texts = [canvas.shorten(name, 15) for name in names]
-    if sum(map(len, texts)) > 26:
-        axes.set_xticks(range(len(names)), texts, rotation=30, ha="right", rotation_mode="anchor")
-    else:
-        axes.set_xticks(range(len(names)), texts)
-    axes.set_xlim(-0.5, len(names) - 0.5)
 
 
 def _wrap(caption: str, columns: int) -> str:

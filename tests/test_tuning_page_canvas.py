@@ -9,14 +9,14 @@ from matplotlib import font_manager
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from recipes import canvas, plots
+from tuning.page import canvas, predictions
 
 
 def test_dollar_signs_start_no_formula_and_missing_glyphs_no_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         names = ["$\\frac$", "\N{GOTHIC LETTER AHSA} 猫 $x$"]
-        assert plots.confusion_matrix([0, 1], [1, 1], names).startswith(b"\x89PNG")
+        assert predictions.confusion_matrix([0, 1], [1, 1], names).startswith(b"\x89PNG")
 
 
 def test_fonts_for_other_scripts_are_used_where_installed(monkeypatch: pytest.MonkeyPatch) -> None:

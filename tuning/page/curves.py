@@ -1,16 +1,17 @@
-"""Learning curves: several runs, or bands over seeds, in one figure."""
+"""Learning curves: several runs, bands over seeds, or all trials of a search, in one figure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from recipes import canvas
-from zoo.errors import OptionValueError, did_you_mean
+from tuning.page import canvas
+from tuning.page.scales import drawable, score_range
+from zoo.errors import DataError, OptionValueError, did_you_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -171,3 +172,64 @@ def _legend(figure: Figure, lines: Sequence[_Line]) -> None:
         handles.append(Patch(color=ink, alpha=0.2, linewidth=0))
         labels.append("lowest to highest seed")
     canvas.legend(figure, handles, labels)
+
+
+def trial_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    metric: str,
+    maximize: bool,
+    best: Collection[str] = (),
+    failed: Collection[str] = (),
+) -> bytes:
+    """Draws one metric of every trial of a search, the best of them in colour.
+
+    Args:
+        curves: Trial -> its epochs, and the values after them.
+        metric: Name of the metric.
+        maximize: Whether a higher value is better.
+        best: The best trial and those whose training it continued.
+        failed: Trials whose curve ends in a failure.
+
+    Raises:
+        DataError: No trial has a finite value.
+    """
+    values = {name: drawable(y) for name, (_, y) in curves.items()}
+    every = np.concatenate([*values.values(), np.empty(0)])
+    if not np.isfinite(every).any():
+        raise DataError(f"At least one trial must have a finite {metric!r}; got none.")
+    span = score_range(every, maximize=maximize)
+    figure, axes = canvas.figure(4.6)
+    span.apply(axes)
+    crowded = len(curves) > _LEGEND_LIMIT
+    quiet = {"color": canvas.MUTED, "linewidth": 0.8, "alpha": 0.35 if crowded else 0.6}
+    loud = {"color": canvas.PALETTE[0], "linewidth": 2.2, "zorder": 3}
+    for name, (x, _) in curves.items():
+        y = span.clip(values[name])
+        style = loud if name in best else quiet
+        axes.plot(x, y, label="Best" if name in best else "Others", **style)
+        lone = _without_neighbours(y)
+        dots = {"marker": "o", "markersize": 3.5, "linestyle": "none", "label": "", "mew": 0}
+        axes.plot(np.asarray(x)[lone], y[lone], **{**style, **dots})
+        if name in failed and len(x):
+            at = np.flatnonzero(np.isfinite(y))[-1:]  # where the curve ends, if it began
+            cross = {"color": canvas.PALETTE[1], "linestyle": "none", "zorder": 4}
+            axes.plot(np.asarray(x)[at], y[at], marker="x", label="Failed", **cross)
+    label = canvas.words(metric)
+    note = f"{len(curves)} trial{'s' if len(curves) > 1 else ''}"
+    note += f"{span.note.replace('far worse', 'values far worse')}"
+    canvas.dress(axes, f"{label} by epoch", "Epoch", label, note=note)
+    canvas.whole_ticks(axes)
+    entries = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    labels = [text for text in ("Best", "Others", "Failed") if text in entries]
+    canvas.legend(figure, [entries[text] for text in labels], labels)
+    return canvas.png(figure)
+
+
+def _without_neighbours(y: Floats) -> npt.NDArray[np.bool_]:
+    """Finds the values no line reaches, because those beside them are missing."""
+    known = np.isfinite(y)
+    beside = np.zeros_like(known)
+    beside[1:] |= known[:-1]
+    beside[:-1] |= known[1:]
+    return known & ~beside

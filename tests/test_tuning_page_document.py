@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.report import Block, KeyNumbers, Picture, Section, Table, Text, render
+from tuning.page.document import Block, Code, KeyNumbers, Picture, Section, Table, Text, render
 from zoo.errors import OptionValueError
 
 EVIL = """<script>alert("x")</script> & 'quoted' <img src=http://example.com/x.png>"""
@@ -103,6 +103,7 @@ def test_no_text_becomes_markup() -> None:
         Table([[1]], [EVIL]),
         Picture(png(), EVIL, EVIL),
         KeyNumbers([(EVIL, EVIL, EVIL)]),
+        Code(EVIL),
     ]
     html = render(EVIL, EVIL, [Section(title=EVIL, blocks=blocks)] * 3, EVIL)
     root = Tree(html).root
@@ -111,7 +112,7 @@ def test_no_text_becomes_markup() -> None:
     assert len(root.all("img")) == len(plain.all("img")) == 3
     for tag in ("title", "h1", "footer"):
         assert root.one(tag).words == EVIL
-    for tag in ("h2", "p", "caption", "figcaption", "dt", "strong", "small", "a"):
+    for tag in ("h2", "p", "caption", "figcaption", "dt", "strong", "small", "a", "code"):
         assert EVIL in [node.words for node in root.all(tag)], tag
     assert root.all("td")[0].words == EVIL
     assert root.all("img")[0].attributes["alt"] == EVIL
@@ -235,3 +236,30 @@ def test_sort_keys_hold_the_value_and_not_its_text() -> None:
     cells = page(Table(rows, ["x", "y"])).one("tbody").all("td")
     keys = [cell.attributes.get("data-value") for cell in cells]
     assert keys == ["60000", None, "", None, "Infinity", "", "0.123456789", None]
+
+
+def test_code_keeps_its_lines() -> None:
+    text = '{\n    "rate": 1e-05,\n}'
+    assert page(Code(text)).one("pre").one("code").words == text
+
+
+def test_only_a_photograph_keeps_its_colours_on_a_dark_page() -> None:
+    figure, photograph = page(Picture(png(), "a"), Picture(png(), "b", photograph=True)).all("img")
+    assert "class" not in figure.attributes
+    assert photograph.attributes["class"] == "photograph"
+    style = page(Text("x")).one("style").words
+    assert "img { filter: invert(1) hue-rotate(180deg)" in style
+    assert "img.photograph {" in style
+
+
+def test_long_texts_make_a_wide_column_and_many_rows_scroll() -> None:
+    short = page(Table([["a", "b"]] * 25, ["x", "y"]))
+    long = page(Table([["a", "b"]] * 25 + [["a", "b" * 29]], ["x", "y"]))
+    for root, scroll, classes in (
+        (short, "scroll", [None, None]),
+        (long, "scroll long", [None, "wide"]),
+    ):
+        (region,) = [node for node in root.all("div") if "role" in node.attributes]
+        assert region.attributes["class"] == scroll
+        cells = root.one("tbody").all("tr")[0].all("td")
+        assert [cell.attributes.get("class") for cell in cells] == classes

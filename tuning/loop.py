@@ -1,0 +1,201 @@
+"""Epochs over arrays that run inside one compiled call.
+
+`keras.Model.fit` returns to Python after every batch. For arrays in memory a whole epoch, or a
+whole validation, can be one call: the batches are gathered inside the graph. The steps are the
+model's own `train_step` and `test_step`, so losses, metrics and updates are those of `fit`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+
+from tuning.runtime import RuntimeNumbers
+
+Batches: TypeAlias = tuple[Any, ...]  # (x, y) or (x, y, sample_weight), each a tree of tensors
+
+
+def as_tensors(data: Any) -> Any:
+    """Returns a tree of arrays as tensors, floating-point ones in Keras' default precision."""
+
+    def convert(array: Any) -> Any:
+        array = np.asarray(array)
+        if np.issubdtype(array.dtype, np.floating):
+            array = array.astype(keras.config.floatx(), copy=False)
+        return keras.ops.convert_to_tensor(array)
+
+    return keras.tree.map_structure(convert, data)
+
+
+def epoch_loop(model: keras.Model, numbers: RuntimeNumbers | None) -> TensorFlowLoop | JaxLoop:
+    """Returns the loop of the present backend.
+
+    Args:
+        model: A compiled model.
+        numbers: Its run-time values, if it has any.
+    """
+    if keras.backend.backend() == "jax":
+        return JaxLoop(model, numbers)
+    return TensorFlowLoop(model)
+
+
+class TensorFlowLoop:
+    """Epochs of a model as two TensorFlow functions, which serve any number and size of batches.
+
+    Args:
+        model: A compiled model.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        import tensorflow as tf
+
+        self._model = model
+        self._train = tf.function(self._loop(model.train_step), reduce_retracing=True)
+        self._test = tf.function(self._loop(model.test_step), reduce_retracing=True)
+
+    def train(self, data: Batches, order: np.ndarray, batch_size: int) -> dict[str, float]:
+        """Trains one epoch.
+
+        Args:
+            data: Arrays of n rows each.
+            order: Rows in the order in which they are seen (n,).
+            batch_size: Rows per step; the last batch may be smaller.
+
+        Returns:
+            The metrics.
+        """
+        return self._run(self._train, data, order, batch_size)
+
+    def test(self, data: Batches, batch_size: int) -> dict[str, float]:
+        """Evaluates on all rows in their order."""
+        rows = len(keras.tree.flatten(data)[0])
+        return self._run(self._test, data, np.arange(rows, dtype="int32"), batch_size)
+
+    def _run(
+        self, function: Callable[..., Any], data: Batches, order: np.ndarray, batch_size: int
+    ) -> dict[str, float]:
+        import tensorflow as tf
+
+        model = self._model
+        model.reset_metrics()
+        logs = function(data, tf.constant(order), tf.constant(batch_size))
+        return {name: float(value) for name, value in logs.items()}
+
+    def _loop(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        import tensorflow as tf
+
+        model = self._model
+        compiled = tf.function(step, jit_compile=True) if model.jit_compile else step
+
+        @tf.autograph.experimental.do_not_convert
+        def run(data: Batches, order: Any, batch_size: Any) -> Any:
+            rows = tf.shape(order)[0]
+
+            def body(start: Any) -> tuple[Any]:
+                chosen = order[start : tf.minimum(start + batch_size, rows)]
+                compiled(keras.tree.map_structure(lambda a: tf.gather(a, chosen), data))
+                return (start + batch_size,)
+
+            tf.while_loop(
+                lambda start: start < rows, body, (tf.constant(0),), parallel_iterations=1
+            )
+            return model.get_metrics_result()
+
+        return run
+
+
+class JaxLoop:
+    """Epochs of a model as JAX functions: one scan over the full batches, one step for the rest.
+
+    They are compiled once per batch size. The state of the model stays in its variables between
+    two calls.
+
+    Args:
+        model: A compiled model.
+        numbers: Its run-time values, if it has any.
+    """
+
+    def __init__(self, model: keras.Model, numbers: RuntimeNumbers | None) -> None:
+        self._model = model
+        self._numbers = numbers or RuntimeNumbers([])
+        self._functions: dict[bool, Any] = {}
+
+    def train(self, data: Batches, order: np.ndarray, batch_size: int) -> dict[str, float]:
+        """Trains one epoch.
+
+        Args:
+            data: Arrays of n rows each.
+            order: Rows in the order in which they are seen (n,).
+            batch_size: Rows per step; the last batch may be smaller.
+
+        Returns:
+            The metrics.
+        """
+        return self._run(data, order, batch_size, training=True)
+
+    def test(self, data: Batches, batch_size: int) -> dict[str, float]:
+        """Evaluates on all rows in their order."""
+        rows = len(keras.tree.flatten(data)[0])
+        return self._run(data, np.arange(rows, dtype="int32"), batch_size, training=False)
+
+    def _run(
+        self, data: Batches, order: np.ndarray, batch_size: int, *, training: bool
+    ) -> dict[str, float]:
+        model = self._model
+        model.reset_metrics()
+        variables = self._variables(training=training)
+        state = tuple([v.value for v in group] for group in variables)
+        full = math.floor(len(order) / batch_size) * batch_size
+        for rows in (order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1)):
+            if rows.size:
+                self._discover(state, data, rows, training=training)
+                function = self._function(training=training)
+                state = function(state, self._numbers.arrays(), data, rows)
+        for group, values in zip(variables, state, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                variable.assign(value)
+        logs: Mapping[str, Any] = model.get_metrics_result()
+        return {name: float(value) for name, value in logs.items()}
+
+    def _variables(self, *, training: bool) -> tuple[list[Any], ...]:
+        model = self._model
+        groups = [model.trainable_variables, model.non_trainable_variables]
+        if training:
+            groups.append(model.optimizer.variables)
+        return (*(list(group) for group in groups), list(model.metrics_variables))
+
+    def _discover(self, state: Any, data: Batches, rows: np.ndarray, *, training: bool) -> None:
+        """Traces once without compiling, to learn which run-time values a step reads."""
+        import jax
+
+        if training in self._functions:
+            return
+        jax.eval_shape(self._scan(training=training), state, [], data, rows)
+
+    def _function(self, *, training: bool) -> Any:
+        import jax
+
+        if training not in self._functions:
+            self._functions[training] = jax.jit(self._scan(training=training), donate_argnums=0)
+        return self._functions[training]
+
+    def _scan(self, *, training: bool) -> Callable[..., Any]:
+        import jax
+
+        model = self._model
+        step = model.train_step if training else model.test_step
+
+        def run(state: Any, arrays: Any, data: Batches, rows: Any) -> Any:
+            def body(state: Any, chosen: Any) -> tuple[Any, None]:
+                batch = keras.tree.map_structure(lambda a: a[chosen], data)
+                _, state = step(state, batch)
+                return state, None
+
+            with self._numbers.as_arguments(arrays):
+                return jax.lax.scan(body, state, rows)[0]
+
+        return run

@@ -1,0 +1,140 @@
+"""Compiled models that serve more than one trial.
+
+Building a Keras model is cheap, tracing and compiling its training step is not. `CompiledModels`
+keeps the models of the last few structures. A trial that builds a model of a known structure gets
+the compiled one, with the fresh model's weights and run-time values and all other state reset: the
+results are, bit for bit, those of the fresh model.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+
+from tuning.fingerprint import NotReusableError, fingerprint
+from tuning.runtime import RuntimeNumbers
+from tuning.sites import bind, sites
+
+
+@dataclass
+class CompiledModel:
+    """A model whose compiled steps can serve other trials.
+
+    Attributes:
+        model: The model.
+        numbers: Its run-time values; None if it serves only the trial that built it.
+        loop: Place for what else is compiled for it.
+    """
+
+    model: keras.Model
+    numbers: RuntimeNumbers | None = None
+    loop: Any = None
+    _slots: list[np.ndarray] = field(default_factory=list)  # the optimizer's first values
+
+    def load(self, fresh: keras.Model) -> None:
+        """Takes over the weights and run-time values of a fresh model; resets all else."""
+        for mine, its in zip(_layers(self.model), _layers(fresh), strict=True):
+            for variable, value in zip(_own_variables(mine), _own_variables(its), strict=False):
+                variable.assign(value)
+        self._load_optimizer(fresh)
+        self.model.reset_metrics()
+        self.model.stop_training = False
+        if self.numbers is not None:
+            self.numbers.assign([place.value for place in sites(fresh)])
+
+    def remember_optimizer(self) -> None:
+        """Builds the optimizer and notes its first values."""
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        self._slots = [_compact(np.asarray(v)) for v in optimizer.variables]
+
+    def _load_optimizer(self, fresh: keras.Model) -> None:
+        mine, its = self.model.optimizer, fresh.optimizer
+        if mine.use_ema:  # begins with the weights
+            its.build(fresh.trainable_variables)
+            values = [np.asarray(v) for v in its.variables]
+        else:
+            pairs = zip(self._slots, mine.variables, strict=True)
+            values = [np.broadcast_to(slot, variable.shape) for slot, variable in pairs]
+        for variable, value in zip(mine.variables, values, strict=True):
+            variable.assign(value)
+        if isinstance(mine._learning_rate, keras.Variable):
+            mine._learning_rate.assign(its._learning_rate)
+
+
+class CompiledModels:
+    """The compiled models of the structures that were used last.
+
+    Args:
+        size: How many to keep; 0 compiles every trial anew.
+
+    Attributes:
+        hits: Trials that were given a compiled model.
+        misses: Trials that were the first of their structure.
+        reasons: Why trials could not take part, each with the number of trials.
+    """
+
+    def __init__(self, size: int = 8) -> None:
+        self._size = size
+        self._entries: OrderedDict[Hashable, list[CompiledModel]] = OrderedDict()
+        self.hits = 0
+        self.misses = 0
+        self.reasons: dict[str, int] = {}
+
+    def adopt(self, fresh: keras.Model) -> CompiledModel:
+        """Returns a compiled model that trains as the fresh one would.
+
+        Args:
+            fresh: A built and compiled model, just initialised.
+        """
+        if not self._size:
+            return CompiledModel(fresh)
+        try:
+            key = fingerprint(fresh)
+        except NotReusableError as error:
+            self.reasons[str(error)] = self.reasons.get(str(error), 0) + 1
+            return CompiledModel(fresh)
+        values = [place.value for place in sites(fresh)]
+        for known in self._entries.get(key, ()):
+            if known.numbers is not None and known.numbers.fit(values):
+                known.load(fresh)
+                self._entries.move_to_end(key)
+                self.hits += 1
+                return known
+        self.misses += 1
+        return self._add(key, fresh)
+
+    def _add(self, key: Hashable, fresh: keras.Model) -> CompiledModel:
+        compiled = CompiledModel(fresh, bind(fresh))
+        compiled.remember_optimizer()
+        self._entries.setdefault(key, []).append(compiled)
+        self._entries.move_to_end(key)
+        while sum(map(len, self._entries.values())) > self._size:
+            oldest = next(iter(self._entries))
+            self._entries[oldest].pop(0)
+            if not self._entries[oldest]:
+                del self._entries[oldest]
+        return compiled
+
+
+def _layers(model: keras.Model) -> list[Any]:
+    return list(model._flatten_layers())
+
+
+def _own_variables(layer: Any) -> list[Any]:
+    # A fresh dropout of rate 0 has no seed generator; the compiled one's then keeps its state,
+    # which changes nothing at rate 0.
+    own = [*layer._trainable_variables, *layer._non_trainable_variables]
+    return [*own, *(generator.state for generator in layer._seed_generators)]
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    """Returns one element where all are equal, to hold no second copy of large zeros."""
+    first = array.reshape(-1)[:1]
+    return first.reshape(()) if array.size and (array == first).all() else array

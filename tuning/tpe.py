@@ -1,0 +1,191 @@
+"""Tree-structured Parzen estimator: Optuna's sampler as a pure function of what was observed.
+
+Source: Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization"; the choice of the
+epoch to model as in Falkner et al. 2018, "BOHB", arXiv:1807.01774, section 4.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tuning.halving import Observation, best
+
+STARTUP = 10  # random draws before the first model, as Optuna has it
+ENOUGH = 8  # observations that make an epoch worth modelling
+RANDOM_SHARE = 0.25  # of the draws where trials stop at different epochs: early ranks may mislead
+GOOD_SHARE, MOST_GOOD = 0.2, 20  # observations whose density is sought
+MOST_OTHERS = 60  # more would take Optuna longer and change little
+
+
+def suggest(
+    parameters: Sequence[Any], observations: Sequence[Observation], *, seed: int
+) -> dict[str, Any]:
+    """Returns values for the active parameters of a new trial.
+
+    The model is of the latest epoch that enough trials have reached, each judged by its best epoch
+    until then. Where trials stop at different epochs, the earliest stop is not modelled, since
+    what learns fastest is seldom what ends best, and every fourth draw is random.
+
+    Args:
+        parameters: KerasTuner hyperparameters, parents before their conditional children.
+        observations: What is known, oldest first. Failed trials are passed over, and running ones
+            kept away from.
+        seed: Of the draw; the same arguments give the same values.
+    """
+    compared, running = _compared(observations, seed)
+    with _quiet():
+        study = _study(parameters, compared, running, seed)
+        trial = study.ask()
+        values: dict[str, Any] = {}
+        for index, parameter in enumerate(parameters):
+            if _is_active(parameter, values):
+                values[parameter.name] = _draw(parameter, trial, _key(index, parameter))
+    return values
+
+
+def _compared(
+    observations: Sequence[Observation], seed: int
+) -> tuple[list[tuple[float, Observation]], list[Observation]]:
+    """Returns what to model with its scores, nothing for a random draw, and what to keep off."""
+    seen = [one for one in observations if one.curve and not one.failed]
+    stops = {len(one.curve) for one in seen if not one.running}
+    if len(stops) > 1:
+        epoch = heapq.nlargest(ENOUGH, (len(one.curve) for one in seen))[-1]
+        is_random = epoch == min(stops) or np.random.default_rng(seed).random() < RANDOM_SHARE
+    else:
+        epoch = max(stops, default=1)
+        is_random = False
+    reached = [one for one in seen if len(one.curve) >= epoch]
+    if is_random or len(seen) < STARTUP:
+        return [], []
+    running = [one for one in observations if one.running and len(one.curve) < epoch]
+    scored = [(best(one.curve[:epoch]), one) for one in reached]
+    return _thinned(scored), running[-MOST_GOOD:]
+
+
+def _thinned(scored: list[tuple[float, Observation]]) -> list[tuple[float, Observation]]:
+    """Returns the best and an even spread of the others, in their order."""
+    ranks = sorted(range(len(scored)), key=lambda index: scored[index][0])
+    others = ranks[MOST_GOOD:]
+    stride = max(len(others) / MOST_OTHERS, 1.0)
+    spread = {others[int(place * stride)] for place in range(min(len(others), MOST_OTHERS))}
+    return [scored[index] for index in sorted({*ranks[:MOST_GOOD], *spread})]
+
+
+def _good(count: int) -> int:
+    return min(max(math.ceil(GOOD_SHARE * count), 2), MOST_GOOD)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences Optuna: it announces a study, and warns of `group` and of the fate of `gamma`."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"optuna\.")
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            warnings.filterwarnings("ignore", ".*`gamma`", FutureWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+def _study(
+    parameters: Sequence[Any],
+    compared: Sequence[tuple[float, Observation]],
+    running: Sequence[Observation],
+    seed: int,
+) -> Any:
+    import optuna
+    from optuna.trial import TrialState, create_trial
+
+    sampler = optuna.samplers.TPESampler(
+        seed=seed,
+        group=True,  # conditional parameters are modelled together with those of their branch
+        gamma=_good,
+        n_startup_trials=1,
+    )
+    study = optuna.create_study(sampler=sampler)
+    distributions = [_distribution(parameter) for parameter in parameters]
+    for score, one in [*compared, *((None, one) for one in running)]:
+        places = _places(parameters, one.values)
+        trial = create_trial(
+            state=TrialState.RUNNING if score is None else TrialState.COMPLETE,
+            value=score,
+            params={_key(index, parameters[index]): place for index, place in places.items()},
+            distributions={_key(i, parameters[i]): distributions[i] for i in places},
+        )
+        study.add_trial(trial)
+    return study
+
+
+def _key(index: int, parameter: Any) -> str:
+    # KerasTuner allows parameters of one name under different conditions.
+    return f"{parameter.name}/{index}"
+
+
+def _is_active(parameter: Any, values: Mapping[str, Any]) -> bool:
+    return all(condition.is_active(values) for condition in parameter.conditions)
+
+
+def _places(parameters: Sequence[Any], values: Mapping[str, Any]) -> dict[int, float]:
+    """Returns by index where the values lie in the ranges of the active parameters."""
+    found = {}
+    for index, parameter in enumerate(parameters):
+        if parameter.name in values and _is_active(parameter, values):
+            place = _place(parameter, values[parameter.name])
+            if place is not None:
+                found[index] = place
+    return found
+
+
+def _place(parameter: Any, value: Any) -> float | None:
+    """Returns the number of a value among its alternatives, or its share of a continuous range."""
+    if not hasattr(parameter, "sampling"):
+        offered = list(parameter.values)
+        return offered.index(value) if value in offered else None
+    if (count := _count(parameter)) is None:
+        return float(min(max(parameter.value_to_prob(value), 0.0), 1.0))
+    if parameter.sampling == "linear":
+        value += parameter.step / 2  # KerasTuner rounds down
+    return min(max(round(parameter.value_to_prob(value) * count - 0.5), 0), count - 1)
+
+
+def _count(parameter: Any) -> int | None:
+    """Returns the number of values, or None for a continuous range."""
+    if not hasattr(parameter, "sampling"):
+        return len(parameter.values)
+    return None if parameter.step is None else int(parameter._get_n_values())
+
+
+def _distribution(parameter: Any) -> Any:
+    from optuna import distributions
+
+    if (count := _count(parameter)) is None:
+        return distributions.FloatDistribution(0.0, 1.0)
+    if hasattr(parameter, "sampling") or getattr(parameter, "ordered", False):
+        return distributions.IntDistribution(0, count - 1)
+    return distributions.CategoricalDistribution(tuple(range(count)))
+
+
+def _draw(parameter: Any, trial: Any, key: str) -> Any:
+    count = _count(parameter)
+    if count is None:
+        share = trial.suggest_float(key, 0.0, 1.0)
+        value = parameter.prob_to_value(min(share, math.nextafter(1.0, 0.0)))
+        return min(max(value, parameter.min_value), parameter.max_value)  # rounding
+    if hasattr(parameter, "sampling"):
+        return parameter.prob_to_value((trial.suggest_int(key, 0, count - 1) + 0.5) / count)
+    if getattr(parameter, "ordered", False):
+        return parameter.values[trial.suggest_int(key, 0, count - 1)]
+    return parameter.values[trial.suggest_categorical(key, tuple(range(count)))]
