@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from zoo.errors import RunError
 
 STATE = "state.safetensors"
 BEST = "best.safetensors"
-PLAIN = (bool, int, float, str, type(None))
+PLAIN = (bool, int, float, type(None))  # texts, such as a log folder, are no state
 
 
 @dataclass
@@ -167,7 +168,7 @@ def _plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
 def _replacing(path: Path) -> Iterator[Path]:
     """Yields the name to write to. Without fsync: after a power cut the trial begins anew."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}")
+    partial = path.with_name(f".{os.getpid()}-{path.name}")
     yield partial
     partial.replace(path)
 

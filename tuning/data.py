@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -146,6 +146,22 @@ def array_batches(
     )
     length = tf.data.experimental.assert_cardinality(-(-rows // batch_size))
     return batches.apply(length).prefetch(tf.data.AUTOTUNE)
+
+
+def class_weights(labels: Any, weights: Mapping[int, float]) -> np.ndarray:
+    """Returns the weight of each row's class, as `class_weight` of `keras.Model.fit` means it.
+
+    Args:
+        labels: Integers (B,) or (B, 1), or one-hot (B, classes).
+        weights: Class -> weight; a class that is missing weighs 1.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim > 1:
+        labels = labels.argmax(axis=-1) if labels.shape[-1] != 1 else labels[..., 0]
+    classes, places = np.unique(np.round(labels).astype("int64"), return_inverse=True)
+    by_class = np.array([weights.get(int(c), 1.0) for c in classes], keras.config.floatx())
+    found: np.ndarray = by_class[places.reshape(labels.shape)]
+    return found
 
 
 def _as_tensor(array: Any) -> Any:

@@ -20,7 +20,7 @@ import numpy as np
 
 from tuning import checkpoint
 from tuning.checkpoint import BEST, STATE, TrainingState
-from tuning.data import array_batches, is_rows, smaller_batches
+from tuning.data import array_batches, class_weights, is_rows, smaller_batches
 from tuning.loop import as_tensors, epoch_loop
 from tuning.reuse import CompiledModel, CompiledModels
 
@@ -39,6 +39,7 @@ class TrialRun:
         keep_state: Whether the state after the last epoch may be needed.
         halvings: How often the batch size is halved, because memory ran out.
         stopped: Why it was stopped before its last epoch.
+        fits: How often `fit` was called, by a HyperModel that trains in parts.
     """
 
     seed: tuple[int, ...]
@@ -51,6 +52,7 @@ class TrialRun:
     keep_state: bool = False
     halvings: int = 0
     stopped: str = ""
+    fits: int = 0
 
     def order(self, rows: int, epoch: int) -> np.ndarray:
         """Returns the order in which an epoch sees the rows of its arrays: (rows,)."""
@@ -122,6 +124,7 @@ class TrialFit:
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: Any = True,
+        class_weight: Mapping[int, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
         validation_freq: int = 1,
@@ -134,49 +137,89 @@ class TrialFit:
         """
         del verbose  # the search shows its own progress
         run, model = self._run, self._compiled.model
+        if self._compiled.recompiled():  # by the HyperModel's own `fit`
+            self._compiled = CompiledModel(model)
         train: Any = tuple(part for part in (x, y, sample_weight) if part is not None)
         if validation_split and validation_data is None:
             train, validation_data = _split(train, validation_split)
-        recorder = EpochRecorder(run)
-        recorder.callbacks = _flat(callbacks)
-        begin = max(initial_epoch, run.state.epoch)
-        shared = {
-            "callbacks": [*recorder.callbacks, recorder],
-            "epochs": epochs if run.epochs is None else run.epochs,
+        if class_weight and len(train) == 2 and is_rows(train):
+            train, class_weight = (*train, class_weights(train[1], class_weight)), None
+        options |= {"class_weight": class_weight} if class_weight else {}
+        seen = {name: len(values) for name, values in run.state.history.items()} if run.fits else {}
+        begin, end = self._span(initial_epoch, epochs)
+        recorder = EpochRecorder(run, resumable=run.fits == 1, shift=run.state.epoch - begin)
+        recorder.callbacks = [c for c in _flat(callbacks) if not isinstance(c, EpochRecorder)]
+        shared: dict[str, Any] = {
+            "callbacks": [recorder.restorer(), *recorder.callbacks, recorder],
+            "epochs": end,
             "initial_epoch": begin,
         }
         size = max(1, (batch_size or 32) >> run.halvings)
-        plain = not any(options.get(name) for name in options) and validation_freq == 1
-        arrays = plain and shuffle in (True, False) and is_rows(train)
-        if run.state.stopped or begin >= shared["epochs"]:
+        plain = not any(options.values()) and validation_freq == 1 and shuffle in (True, False)
+        arrays = plain and is_rows(train)
+        if begin >= end:
             run.begin()
         elif arrays and self._whole_epochs(recorder.callbacks, validation_data):
             self._fit_whole_epochs(train, validation_data, size, shuffle=shuffle, **shared)
         else:
-            if arrays:
-                order = functools.partial(run.order, len(keras.tree.flatten(train)[0]))
-                x = array_batches(train, size, order if shuffle else None, recorder)
-                train, shuffle, size = (x,), False, None
-            elif run.halvings and not is_rows(train):
-                train, size = (smaller_batches(train[0], run.halvings),), None
-            elif not is_rows(train):
-                size = batch_size
-            weight = {} if len(train) < 3 else {"sample_weight": train[2]}
-            type(model).fit(
-                model,
-                *train[:2],
-                batch_size=size,
-                verbose=0,
-                validation_data=validation_data,
-                shuffle=shuffle,
-                validation_freq=validation_freq,
-                **weight,
-                **options,
-                **shared,
-            )
+            data = self._batches(train, batch_size, size, recorder, shuffle=shuffle, arrays=arrays)
+            options |= {"validation_data": validation_data, "validation_freq": validation_freq}
+            type(model).fit(model, verbose=0, **data, **options, **shared)
+        return self._history(seen)
+
+    def _span(self, initial_epoch: int, epochs: int) -> tuple[int, int]:
+        """Returns the first epoch to train and the one to stop before."""
+        run = self._run
+        run.fits += 1
+        if run.fits > 1:
+            # A training in parts begins anew after an interruption.
+            if run.folder is not None:
+                (run.folder / STATE).unlink(missing_ok=True)
+            return initial_epoch, initial_epoch if run.stopped else epochs
+        begin = max(initial_epoch, run.state.epoch)
+        if run.state.stopped:
+            return begin, begin
+        return begin, epochs if run.epochs is None else run.epochs
+
+    def _batches(
+        self,
+        train: Any,
+        batch_size: int | None,
+        size: int,
+        recorder: EpochRecorder,
+        *,
+        shuffle: Any,
+        arrays: bool,
+    ) -> dict[str, Any]:
+        """Returns the training data as arguments of `keras.Model.fit`.
+
+        Args:
+            train: Arrays, or a data set.
+            batch_size: What the caller of `fit` asked for.
+            size: Rows per batch of arrays.
+            recorder: Knows the present epoch.
+            shuffle: As in `keras.Model.fit`.
+            arrays: Whether it is arrays that the trial's seed shuffles.
+        """
+        run = self._run
+        if arrays:
+            order = functools.partial(run.order, len(keras.tree.flatten(train)[0]))
+            data = array_batches(train, size, order if shuffle else None, recorder)
+            return {"x": data, "shuffle": False}
+        named = dict(zip(("x", "y", "sample_weight"), train, strict=False))
+        if is_rows(train):
+            return named | {"batch_size": size, "shuffle": shuffle}
+        if run.halvings:
+            return {"x": smaller_batches(train[0], run.halvings), "shuffle": shuffle}
+        return named | {"batch_size": batch_size, "shuffle": shuffle}
+
+    def _history(self, seen: Mapping[str, int]) -> keras.callbacks.History:
+        """Returns the metrics of all epochs of the trial's training but for those seen before."""
+        state, model = self._run.state, self._compiled.model
         history = keras.callbacks.History() if model.history is None else model.history
-        history.history = {name: list(values) for name, values in run.state.history.items()}
-        history.epoch = list(range(run.state.epoch - _length(history.history), run.state.epoch))
+        new = {name: values[seen.get(name, 0) :] for name, values in state.history.items()}
+        history.history = {name: values for name, values in new.items() if values}
+        history.epoch = list(range(state.epoch - _length(history.history), state.epoch))
         return history
 
     def _whole_epochs(self, callbacks: Iterable[Any], validation: Any) -> bool:
@@ -237,13 +280,18 @@ class EpochRecorder(keras.callbacks.Callback):
 
     Args:
         run: The training.
+        resumable: Whether the training can go on from a state of its model; a loop of the
+            HyperModel's own cannot.
+        shift: Epochs trained before what this training takes for its first one.
     """
 
-    def __init__(self, run: TrialRun) -> None:
+    def __init__(self, run: TrialRun, *, resumable: bool = True, shift: int = 0) -> None:
         super().__init__()
         self.run = run
         self.epoch = run.state.epoch
         self.callbacks: list[keras.callbacks.Callback] = []
+        self._resumable = resumable
+        self._shift = shift
         self._restored = False
         self._began = monotonic()
 
@@ -251,17 +299,28 @@ class EpochRecorder(keras.callbacks.Callback):
         """Says that the model is built."""
         self.run.begin()
 
+    def restorer(self) -> keras.callbacks.Callback:
+        """Returns a callback, to be the first, that brings the training where it stands.
+
+        When an epoch begins: all callbacks have begun by then, and what one of them does to the
+        first epoch is not undone.
+        """
+
+        def restore(epoch: int, _: object) -> None:
+            self.epoch = epoch
+            state = self.run.state
+            if self._restored:
+                return
+            self._restored = True
+            if self._resumable and state.arrays:
+                checkpoint.load_arrays(self.model, state.arrays)
+                checkpoint.load_callbacks(self.callbacks, state)
+
+        return keras.callbacks.LambdaCallback(on_epoch_begin=restore)
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        """Goes on where the training stands, once all else has begun."""
-        self.epoch = epoch
+        """Starts the clock."""
         self._began = monotonic()
-        state = self.run.state
-        if self._restored:
-            return
-        self._restored = True
-        if state.arrays:
-            checkpoint.load_arrays(self.model, state.arrays)
-        checkpoint.load_callbacks(self.callbacks, state)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         """Records the epoch."""
@@ -269,20 +328,26 @@ class EpochRecorder(keras.callbacks.Callback):
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         for name, value in numbers.items():
             state.history.setdefault(name, []).append(value)
-        state.epoch = epoch + 1
-        state.stopped = state.ended_early = bool(self.model.stop_training)
+        number = epoch + self._shift
+        state.epoch = number + 1
+        state.stopped = state.ended_early = bool(getattr(self.model, "stop_training", False))
         if run.folder is not None and self._improved(numbers):
             checkpoint.write_weights(self.model, run.folder / BEST)
+        if self._resumable:
+            self._write_state(number)
+        reason = run.report(number, numbers, monotonic() - self._began)
+        if reason:
+            run.stopped = reason
+            state.stopped = True
+            self.model.stop_training = True
+
+    def _write_state(self, epoch: int) -> None:
+        run, state = self.run, self.run.state
         last = epoch + 1 >= (run.epochs or self.params["epochs"]) or state.stopped
         if run.folder is not None and (run.keep_state or not last):
             state.arrays = checkpoint.read_arrays(self.model)
             checkpoint.write_callbacks(self.callbacks, state)
             state.write(run.folder / STATE)
-        reason = run.report(epoch, numbers, monotonic() - self._began)
-        if reason:
-            run.stopped = reason
-            state.stopped = True
-            self.model.stop_training = True
 
     def _improved(self, logs: Mapping[str, float]) -> bool:
         objective, state = self.run.objective, self.run.state
@@ -326,6 +391,8 @@ def _distributed() -> bool:
 
 
 def _flat(callbacks: Any) -> list[Any]:
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks = callbacks.callbacks
     return list(keras.tree.flatten(callbacks)) if callbacks else []
 
 

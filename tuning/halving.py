@@ -38,7 +38,7 @@ def rungs(max_epochs: int, *, factor: int = 3, first: int = 1) -> tuple[int, ...
             f"`first` must be in 1..max_epochs; got first={first}, max_epochs={max_epochs}."
         )
     steps = []
-    while first * factor <= max_epochs:  # the last step is the longest
+    while 2 * first <= max_epochs:  # a last step that is shorter than that decides little
         steps.append(first)
         first *= factor
     return (*steps, max_epochs)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import keras_tuner
@@ -200,7 +200,14 @@ class SearchOracle(SearchState):
             self._track(trial.metrics, name, value, step)
         return trial
 
-    def end_trial(self, trial: Any, *, reason: str | None = None, seconds: float = 0.0) -> None:
+    def end_trial(
+        self,
+        trial: Any,
+        *,
+        reason: str | None = None,
+        seconds: float = 0.0,
+        notes: Sequence[str] = (),
+    ) -> None:
         """Ends a trial's run, or has it run again if its result is no number.
 
         Args:
@@ -208,6 +215,7 @@ class SearchOracle(SearchState):
                 `max_retries_per_trial` allows.
             reason: Why it failed or stopped early; None takes the last line of `trial.message`.
             seconds: Time of the run that was not reported with an epoch.
+            notes: What else should be known of it.
 
         Raises:
             RuntimeError: `max_consecutive_failed_trials` failed in a row in this session.
@@ -219,6 +227,7 @@ class SearchOracle(SearchState):
         if status != trial.status:
             reason = reason or f"{self.objective.name} is not a number"
         fields = {"trial": trial_id, "reason": reason, "seconds": seconds}
+        fields |= {"notes": list(notes)} if notes else {}
         if status == TrialStatus.INVALID:
             self._emit("retry", **fields)
             return

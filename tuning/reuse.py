@@ -18,7 +18,7 @@ import numpy as np
 
 from tuning.fingerprint import NotReusableError, fingerprint
 from tuning.runtime import RuntimeNumbers
-from tuning.sites import bind, sites
+from tuning.sites import bind, optimizers, sites
 
 
 @dataclass
@@ -35,6 +35,18 @@ class CompiledModel:
     numbers: RuntimeNumbers | None = None
     loop: Any = None
     _slots: list[np.ndarray] = field(default_factory=list)  # the optimizer's first values
+
+    def __post_init__(self) -> None:
+        self._compilation = getattr(self.model, "_compile_config", None)
+        self._trainable = _trainable(self.model)
+
+    def recompiled(self) -> bool:
+        """Returns whether the model was compiled once more, for example to be fine-tuned."""
+        return getattr(self.model, "_compile_config", None) is not self._compilation
+
+    def changed(self) -> bool:
+        """Returns whether a trial's own code compiled or froze the model, so that it is another."""
+        return self.recompiled() or _trainable(self.model) != self._trainable
 
     def load(self, fresh: keras.Model) -> None:
         """Takes over the weights and run-time values of a fresh model; resets all else."""
@@ -55,17 +67,14 @@ class CompiledModel:
         self._slots = [_compact(np.asarray(v)) for v in optimizer.variables]
 
     def _load_optimizer(self, fresh: keras.Model) -> None:
-        mine, its = self.model.optimizer, fresh.optimizer
-        if mine.use_ema:  # begins with the weights
-            its.build(fresh.trainable_variables)
-            values = [np.asarray(v) for v in its.variables]
-        else:
-            pairs = zip(self._slots, mine.variables, strict=True)
-            values = [np.broadcast_to(slot, variable.shape) for slot, variable in pairs]
-        for variable, value in zip(mine.variables, values, strict=True):
-            variable.assign(value)
-        if isinstance(mine._learning_rate, keras.Variable):
-            mine._learning_rate.assign(its._learning_rate)
+        if any(optimizer.use_ema for optimizer in optimizers(fresh)):  # begins with the weights
+            fresh.optimizer.build(fresh.trainable_variables)
+        for slot, variable in zip(self._slots, self.model.optimizer.variables, strict=True):
+            variable.assign(np.broadcast_to(slot, variable.shape))
+        for mine, its in zip(optimizers(self.model), optimizers(fresh), strict=True):
+            # All, or those that an optimizer has before it is built: the rate and the step.
+            for variable, value in zip(mine._variables, its._variables, strict=False):
+                variable.assign(value)
 
 
 class CompiledModels:
@@ -101,8 +110,10 @@ class CompiledModels:
             self.reasons[str(error)] = self.reasons.get(str(error), 0) + 1
             return CompiledModel(fresh)
         values = [place.value for place in sites(fresh)]
-        for known in self._entries.get(key, ()):
-            if known.numbers is not None and known.numbers.fit(values):
+        for known in list(self._entries.get(key, ())):
+            if known.changed():
+                self._entries[key].remove(known)
+            elif known.numbers is not None and known.numbers.fit(values):
                 known.load(fresh)
                 self._entries.move_to_end(key)
                 self.hits += 1
@@ -121,6 +132,10 @@ class CompiledModels:
             if not self._entries[oldest]:
                 del self._entries[oldest]
         return compiled
+
+
+def _trainable(model: keras.Model) -> list[bool]:
+    return [layer.trainable for layer in _layers(model)]
 
 
 def _layers(model: keras.Model) -> list[Any]:

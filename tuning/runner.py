@@ -7,6 +7,7 @@ tells a `Listener` what happens.
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,9 @@ from keras_tuner.errors import FailedTrialError, FatalTypeError, FatalValueError
 from keras_tuner.src.engine import tuner_utils
 
 from tuning.checkpoint import STATE, TrainingState
-from tuning.engine import TrainingEngine, TrialRun
+from tuning.engine import EpochRecorder, TrainingEngine, TrialRun
 from tuning.store import write_json
+from zoo.errors import RunError
 
 BUILD_CONFIG = "build_config.json"
 MOST_HALVINGS = 10
@@ -38,6 +40,7 @@ class Task:
         attempt: How often it was retried.
         parent: Trial whose training it goes on with.
         keep_state: Whether its training may go on after this run.
+        stop: Its training is over; it only has to be scored.
     """
 
     trial: str
@@ -47,6 +50,7 @@ class Task:
     attempt: int = 0
     parent: str | None = None
     keep_state: bool = False
+    stop: bool = False
 
 
 class Listener(Protocol):
@@ -152,18 +156,18 @@ class TrialRunner:
             logs = {name: values[index] for name, values in state.history.items()}
             if listener.epoch(epoch, logs, 0.0):
                 state.stopped = True
-        if task.epochs is not None and state.epoch < task.epochs and not state.ended_early:
+        going_on = task.epochs is not None and state.epoch < task.epochs
+        if going_on and not state.ended_early:
             state.stopped = False
+        state.stopped = state.stopped or task.stop
         return state
 
     def _first_state(self, task: Task) -> TrainingState:
         if task.parent is None:
             return TrainingState(attempt=task.attempt)
         parent = self.load_state(task.parent)
-        if parent is None:
-            raise FailedTrialError(
-                f"the training state of trial {task.parent}, which it goes on from, is gone"
-            )
+        if parent is None:  # lost, or never there: a training loop of the user's own
+            return TrainingState(attempt=task.attempt)
         return TrainingState(
             epoch=parent.epoch,
             arrays=parent.arrays,
@@ -189,7 +193,7 @@ class TrialRunner:
             try:
                 return self._train_once(run, task, hp, args, kwargs, extra_callbacks)
             except Exception as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or not run.fits:  # no batches to make smaller
                     raise
                 listener.note(f"out of memory; tried again with {_share(halvings + 1)} batches")
             if state.epoch > first.epoch:
@@ -199,9 +203,11 @@ class TrialRunner:
     def _trial_run(
         self, task: Task, listener: Listener, state: TrainingState, hp: Any, halvings: int
     ) -> TrialRun:
+        first = int(task.hyperparameters["values"].get("tuner/initial_epoch", 0))
+
         def report(epoch: int, logs: Mapping[str, float], seconds: float) -> str | None:
             self._check_epoch(logs, epoch)
-            if state.execution:
+            if state.execution or epoch < first:  # of a parent's, trained again
                 return None
             return listener.epoch(epoch, logs, seconds)
 
@@ -231,7 +237,11 @@ class TrialRunner:
         model = self.engine.prepare(fresh, run, self.batch if self.plain_fit else None)
         options = dict(kwargs)
         callbacks = copy_callbacks(options.pop("callbacks", None) or [])
-        options["callbacks"] = [*callbacks, *extra_callbacks()]
+        logs = _tensorboard(callbacks, hp, f"{task.trial}/execution{run.state.execution}")
+        options["callbacks"] = [*callbacks, *logs, *extra_callbacks()]
+        if not self.plain_fit:  # which may be a loop that calls its callbacks itself
+            options["callbacks"].append(EpochRecorder(run, resumable=False))
+            options |= {} if task.epochs is None else {"epochs": task.epochs}
         result = self.fit(hp, model, *args, **options)
         if not was_built:
             write_json(self.folder(task.trial) / BUILD_CONFIG, model.get_build_config())
@@ -272,6 +282,23 @@ class NotFiniteError(ValueError):
     """A training that diverged."""
 
 
+def failure(error: Exception) -> tuple[str, str, str]:
+    """Returns the status, message and reason of a trial that raised an error."""
+    final = isinstance(error, FailedTrialError)
+    own = isinstance(error, FailedTrialError | NotFiniteError | RunError)
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if not own:
+        reason = f"{type(error).__name__}: {reason}"
+    return ("FAILED" if final else "INVALID"), traceback.format_exc(), reason
+
+
+def score(results: Any, objective: Any) -> tuple[dict[str, float], int]:
+    """Returns the metrics of a trial's best epoch, and the epoch, from what `fit` returned."""
+    tuner_utils.validate_trial_results(results, objective, "Tuner.run_trial()")
+    metrics = tuner_utils.convert_to_metrics_dict(results, objective)
+    return metrics, tuner_utils.get_best_step(results, objective)
+
+
 def no_objective(objective: Any, metrics: Mapping[str, Any]) -> str:
     """Returns the message for metrics that do not hold the objective."""
     names = ", ".join(sorted(metrics))
@@ -291,6 +318,23 @@ def copy_callbacks(callbacks: Any) -> list[Any]:
             "Callbacks of a search must be copyable by copy.deepcopy, since every training gets "
             f"its own; got {callbacks!r} ({error})."
         ) from error
+
+
+def _tensorboard(callbacks: list[Any], hp: Any, name: str) -> list[Any]:
+    """Gives each TensorBoard callback a folder for this training.
+
+    Returns:
+        Callbacks that note the hyperparameters there, for TensorBoard's HParams page.
+    """
+    found = [c for c in callbacks if isinstance(c, keras.callbacks.TensorBoard)]
+    if not found:
+        return []
+    from tensorboard.plugins.hparams import api
+
+    for callback in found:
+        callback.log_dir = str(Path(callback.log_dir) / name)
+    values = tuner_utils.convert_hyperparams_to_hparams(hp, api)
+    return [api.KerasCallback(callback.log_dir, values, trial_id=name) for callback in found]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -236,7 +236,7 @@ def _bind_dropout(layer: Any) -> None:
     """
     if not hasattr(layer, "seed_generator"):
         layer._tracker.unlock()
-        layer.seed_generator = keras.random.SeedGenerator(layer.seed)
+        layer.seed_generator = keras.random.SeedGenerator(0)  # None would draw from `random`
         layer._tracker.lock()
     layer.call = types.MethodType(_dropout_call, layer)
 

@@ -54,6 +54,7 @@ class SearchState(keras_tuner.Oracle):
         histories: Per trial, the value of every metric after each epoch; NaN where it was missing.
         seconds: Per trial, the time it took over all its runs.
         retries: Per trial that was retried, how often.
+        notes: Per trial, what else should be known of it.
         session_seconds: Time of all sessions that came to their end.
 
     Raises:
@@ -82,6 +83,7 @@ class SearchState(keras_tuner.Oracle):
         self.histories: dict[str, dict[str, list[float]]] = {}
         self.seconds: dict[str, float] = {}
         self.retries: dict[str, int] = {}
+        self.notes: dict[str, list[str]] = {}
         self.session_seconds = 0.0
         self._curves: dict[str, list[float]] = {}  # losses by epoch: lower is better
         self._spans: dict[str, tuple[int, int | None]] = {}  # first and last epoch of the run
@@ -212,6 +214,7 @@ class SearchState(keras_tuner.Oracle):
         trial = self.ongoing_trials.pop(event["trial"])
         trial.status, trial.message = status, event["reason"]
         self.seconds[trial.trial_id] += event["seconds"]
+        self.notes.setdefault(trial.trial_id, []).extend(event.get("notes", ()))
         return trial
 
     def _cut(self, trial_id: str, epochs: int) -> None:

@@ -10,13 +10,15 @@ damaged line that others follow is an error, because what follows it depends on 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -38,26 +40,29 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: IO[bytes] | None = None
 
     def append(self, event: Mapping[str, Any]) -> None:
-        """Adds an event. One that ends a trial is on the disk when this returns."""
-        if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("ab")
+        """Adds an event. One that ends a trial is on the disk when this returns.
+
+        Raises:
+            RunError: It could not be written; the file holds what it held before.
+        """
         text = json.dumps(event, default=_plain).encode()
-        before = self._file.tell()
-        try:
-            self._file.write(b"%08x %s\n" % (zlib.crc32(text), text))
-            self._file.flush()
-            if event.get("event") in ("search", "end"):
-                os.fsync(self._file.fileno())
-        except OSError as error:
-            self._file.truncate(before)  # no half a line, should the disk be full
-            raise RunError(
-                f"The search cannot be saved: {error}. It goes on from its last event once there "
-                f"is room in {self.path.parent}."
-            ) from error
+        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as file:  # nothing stays behind in a buffer
+            before = file.tell()
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                if event.get("event") in ("search", "end"):
+                    os.fsync(file.fileno())
+            except OSError as error:
+                file.truncate(before)  # no half a line, should the disk be full
+                raise RunError(
+                    f"The search cannot be saved: {error}. It goes on from its last event once "
+                    f"there is room in {self.path.parent}."
+                ) from error
 
     def read(self) -> list[dict[str, Any]]:
         """Returns the events; drops a line that was cut off at the end.
@@ -84,12 +89,6 @@ class Journal:
         if good < len(content):
             os.truncate(self.path, good)
         return events
-
-    def close(self) -> None:
-        """Closes the file; the next event opens it again."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
 
 
 def open_project(
@@ -122,16 +121,15 @@ def open_project(
     return journal, events[1:]
 
 
-def locked(project: Path) -> FileLock:
+def locked(project: Path) -> AbstractContextManager[object]:
     """Returns the lock that the process holds which runs or deletes a search, as a context.
 
     Raises:
         RunError: Another process holds it.
     """
     project.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(project / "search.lock")
     try:
-        return lock.acquire(timeout=0).lock
+        return FileLock(project / "search.lock").acquire(timeout=0)
     except Timeout as error:
         raise RunError(
             f"Another process is running the search in {project}. Wait for it, or name another "

@@ -334,7 +334,7 @@ def _summary(oracle: Any, name: str) -> TrialSummary:
         values=_values(values),
         history=oracle.histories[name],
         seconds=oracle.seconds[name],
-        reason=trial.message or "",
+        reason="; ".join([*oracle.notes[name], *([trial.message] if trial.message else [])]),
         parent=values.get("tuner/trial_id"),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
@@ -11,7 +10,7 @@ from typing import Any
 
 import keras
 import keras_tuner
-from keras_tuner.errors import FailedTrialError, FatalError
+from keras_tuner.errors import FatalError
 from keras_tuner.src.engine import tuner_utils
 
 from tuning import checkpoint
@@ -20,9 +19,9 @@ from tuning.data import is_rows
 from tuning.engine import TrainingEngine
 from tuning.oracle import SearchOracle
 from tuning.progress import SearchProgress
-from tuning.runner import BUILD_CONFIG, NotFiniteError, Task, TrialRunner
+from tuning.runner import BUILD_CONFIG, Task, TrialRunner, failure, score
 from tuning.store import locked, open_project, read_json
-from zoo.errors import OptionValueError, RunError
+from zoo.errors import OptionValueError
 
 
 class EngineTuner(keras_tuner.Tuner):
@@ -76,6 +75,11 @@ class EngineTuner(keras_tuner.Tuner):
         **options: Any,
     ) -> None:
         _check_options(workers, time_budget, keep)
+        if hypermodel is None and type(self).run_trial is EngineTuner.run_trial:
+            raise OptionValueError(
+                "`hypermodel` must be a build function or a HyperModel where the tuner has no "
+                "run_trial of its own; got hypermodel=None."
+            )
         self._opened = False
         super().__init__(
             oracle,
@@ -91,6 +95,8 @@ class EngineTuner(keras_tuner.Tuner):
         goal = oracle.objective
         self.progress = progress or SearchProgress(goal.name, trials=oracle.max_trials, quiet=quiet)
         self.notes: dict[str, list[str]] = {}
+        self.engine_options = {"compiled_models": compiled_models, "whole_epochs": whole_epochs}
+        self.worker_counts: dict[int, tuple[int, int, Mapping[str, int]]] = {}
         self._began = monotonic()
         self._stored: set[str] = set()  # trials with files
         about = {
@@ -108,8 +114,10 @@ class EngineTuner(keras_tuner.Tuner):
         oracle.journal = journal.append
         self._journal = journal
         self._stored = {path.name.removeprefix("trial_") for path in project.glob("trial_*")}
+        for unfinished in project.glob("trial_*/.*"):
+            unfinished.unlink()
         self._opened = True
-        if not events:
+        if not oracle.trials:
             self._populate_initial_space()
         self.runner = TrialRunner(
             build=self._build_hypermodel,
@@ -118,7 +126,7 @@ class EngineTuner(keras_tuner.Tuner):
             project=project,
             seed=oracle.seed,
             executions=executions_per_trial,
-            engine=TrainingEngine(compiled_models=compiled_models, whole_epochs=whole_epochs),
+            engine=TrainingEngine(**self.engine_options),
             max_model_size=self.max_model_size,
             plain_fit=_fits_plainly(self.hypermodel),
         )
@@ -180,6 +188,7 @@ class EngineTuner(keras_tuner.Tuner):
             attempt=self.oracle.retries.get(trial.trial_id, 0),
             parent=trial.hyperparameters.values.get("tuner/trial_id"),
             keep_state=self.oracle.continues and last != self.oracle.max_epochs,
+            stop=first > 0 and self.oracle.judge(trial.trial_id) is not None,
         )
 
     def epoch_ended(
@@ -211,10 +220,11 @@ class EngineTuner(keras_tuner.Tuner):
     def trial_ended(self, trial: Any, seconds: float, reason: str | None = None) -> None:
         """Records that a trial's run has ended, and deletes what is not needed any more."""
         spent = self.oracle.seconds[trial.trial_id]
-        notes = self.notes.get(trial.trial_id, [])
-        reason = "; ".join([*notes, *([reason] if reason else [])]) or None
+        notes = self.notes.pop(trial.trial_id, [])
         try:
-            self.oracle.end_trial(trial, reason=reason, seconds=max(0.0, seconds - spent))
+            self.oracle.end_trial(
+                trial, reason=reason, seconds=max(0.0, seconds - spent), notes=notes
+            )
         finally:
             ended = self.oracle.get_trial(trial.trial_id)
             self.progress.trial_end(
@@ -222,7 +232,7 @@ class EngineTuner(keras_tuner.Tuner):
                 score=ended.score,
                 best=self.best_score(),
                 seconds=seconds,
-                reason=ended.message or "",
+                reason="; ".join([*notes, *([ended.message] if ended.message else [])]),
             )
             self._delete_files()
 
@@ -238,13 +248,17 @@ class EngineTuner(keras_tuner.Tuner):
     def engine_notes(self) -> list[str]:
         """Returns what the engine did: models compiled, models used again, and why not."""
         compiled = self.runner.engine.compiled
+        counts = [(compiled.hits, compiled.misses, compiled.reasons), *self.worker_counts.values()]
+        hits, misses = (sum(count[index] for count in counts) for index in (0, 1))
+        reasons: dict[str, int] = {}
+        for count in counts:
+            for reason, trials in count[2].items():
+                reasons[reason] = reasons.get(reason, 0) + trials
         lines = []
-        if compiled.hits:
-            lines.append(
-                f"{compiled.hits} trials were trained with one of {compiled.misses} compiled models"
-            )
-        for reason, count in compiled.reasons.items():
-            lines.append(f"{count} trials compiled their model anew: {reason}")
+        if hits:
+            lines.append(f"{hits} of {hits + misses} runs took a model that was compiled before")
+        for reason, trials in reasons.items():
+            lines.append(f"{trials} runs compiled their model anew: {reason}")
         return lines
 
     def load_model(self, trial: Any) -> keras.Model:
@@ -283,7 +297,7 @@ class EngineTuner(keras_tuner.Tuner):
         try:
             results = self.run_trial(trial, *args, **kwargs)
             reason = self._stop_reasons.pop(trial.trial_id, None)
-            self.trial_succeeded(trial, *self.score(results))
+            self.trial_succeeded(trial, *score(results, self.oracle.objective))
         except FatalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever fails a trial is its result
@@ -297,13 +311,6 @@ class EngineTuner(keras_tuner.Tuner):
 
     def on_trial_end(self, trial: Any) -> None:
         """Called when a trial has ended; for subclasses."""
-
-    def score(self, results: Any) -> tuple[dict[str, float], int]:
-        """Returns the metrics of a trial's best epoch, and the epoch, from what `fit` returned."""
-        objective = self.oracle.objective
-        tuner_utils.validate_trial_results(results, objective, "Tuner.run_trial()")
-        metrics = tuner_utils.convert_to_metrics_dict(results, objective)
-        return metrics, tuner_utils.get_best_step(results, objective)
 
     def _fit(self, hp: Any, model: keras.Model, *args: Any, **kwargs: Any) -> Any:
         return self.hypermodel.fit(hp, model, *args, **kwargs)
@@ -370,16 +377,6 @@ class _Here:
         self._tuner.notes.setdefault(self._trial.trial_id, []).append(text)
 
 
-def failure(error: Exception) -> tuple[str, str, str]:
-    """Returns the status, message and reason of a trial that raised an error."""
-    final = isinstance(error, FailedTrialError)
-    own = isinstance(error, FailedTrialError | NotFiniteError | RunError)
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if not own:
-        reason = f"{type(error).__name__}: {reason}"
-    return ("FAILED" if final else "INVALID"), traceback.format_exc(), reason
-
-
 def _check_options(workers: int, time_budget: float | None, keep: int | None) -> None:
     if not isinstance(workers, int) or workers < 1:
         raise OptionValueError(
@@ -398,7 +395,7 @@ def _fits_plainly(hypermodel: Any) -> bool:
     plain = getattr(hypermodel, "plain_fit", None)
     if plain is not None:
         return bool(plain)
-    return type(hypermodel).fit is keras_tuner.HyperModel.fit
+    return getattr(type(hypermodel), "fit", None) is keras_tuner.HyperModel.fit
 
 
 def _some_rows(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -31,7 +31,10 @@ __all__ = [
     "GridSearch",
     "Hyperband",
     "RandomSearch",
+    "Tuner",
 ]
+
+Tuner = EngineTuner  # as KerasTuner calls it
 
 
 class _NamedTuner(EngineTuner):

@@ -1,0 +1,131 @@
+"""Equal trials, one worker: the same trials by KerasTuner and by this package, taking turns."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.startup import turns
+from benchmarks.tuning_results import print_table, spread, write_result
+from benchmarks.tuning_searches import OURS, STOCK, Contestant, Steps, run_search
+from benchmarks.tuning_tasks import (
+    SEED,
+    Task,
+    cnn_task,
+    listed_values,
+    resnet_task,
+    table_task,
+    with_trials,
+)
+
+BASE = "KerasTuner RandomSearch"
+CONTESTANTS = {
+    BASE: Contestant(library=STOCK, tuner="RandomSearch"),
+    "ours, through fit": Contestant(
+        library=OURS, tuner="RandomSearch", options={"whole_epochs": False}
+    ),
+    "ours": Contestant(library=OURS, tuner="RandomSearch"),
+}
+OBJECTIVE = "val_loss"
+COLUMNS = (
+    "contestant",
+    "seconds (min..max)",
+    "trials / h",
+    "times faster",
+    "s a trial beyond its steps",
+    "% of KerasTuner's",
+    "largest difference of val_loss, in order",
+    "mean difference, shuffled",
+)
+
+
+def tasks(*, smoke: bool, jit: bool | str) -> list[Task]:
+    """Returns the searches; every trial of one begins with the same weights."""
+    options = {"seed": SEED, "jit_compile": jit, "smoke": smoke}
+    return [
+        cnn_task(**options),
+        table_task(2_000, 500, **options),
+        table_task(32_000, 8_000, **options),
+        resnet_task(**options),
+    ]
+
+
+def measure(task: Task, rounds: int) -> dict[str, Any]:
+    """Times the contestants in turn, and the steps alone, after a warm-up of each."""
+    values = listed_values(task.trials)
+    steps = Steps(task)
+    for contestant in CONTESTANTS.values():
+        run_search(contestant, with_trials(task, 1), objective=OBJECTIVE, values=values)
+    seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    alone = []
+    shuffled = {}
+    for order in turns(list(CONTESTANTS), rounds):
+        alone.append(steps.seconds())
+        for name in order:
+            found = run_search(CONTESTANTS[name], task, objective=OBJECTIVE, values=values)
+            seconds[name].append(found.seconds)
+            shuffled[name] = found.scores
+    ordered = {
+        name: run_search(contestant, task, objective=OBJECTIVE, values=values, shuffle=False).scores
+        for name, contestant in CONTESTANTS.items()
+    }
+    return {
+        "data": task.data,
+        "trials": task.trials,
+        "epochs": task.epochs,
+        "batch_size": task.batch_size,
+        "seconds": seconds,
+        "steps_of_a_trial": alone,
+        "scores_in_order": ordered,
+        "scores_shuffled": shuffled,
+    }
+
+
+def rows(found: Mapping[str, Any]) -> list[list[str]]:
+    """Returns the table of one task."""
+    base = statistics.median(found["seconds"][BASE])
+    beyond = {name: beyond_steps(found, name) for name in found["seconds"]}
+    lines = []
+    for name, samples in found["seconds"].items():
+        middle = statistics.median(samples)
+        in_order = differences(found["scores_in_order"], name)
+        shuffled = differences(found["scores_shuffled"], name)
+        lines.append(
+            [
+                name,
+                spread(samples),
+                f"{3600 * found['trials'] / middle:,.0f}",
+                f"{base / middle:.2f}",
+                f"{beyond[name]:.3f}",
+                f"{100 * beyond[name] / beyond[BASE]:.0f}",
+                "" if name == BASE else f"{max(map(abs, in_order)):.2g}",
+                "" if name == BASE else f"{statistics.mean(shuffled):+.4f}",
+            ]
+        )
+    return lines
+
+
+def beyond_steps(found: Mapping[str, Any], name: str) -> float:
+    """Returns the median over rounds of a trial's seconds less those of its steps."""
+    pairs = zip(found["seconds"][name], found["steps_of_a_trial"], strict=True)
+    return statistics.median(whole / found["trials"] - steps for whole, steps in pairs)
+
+
+def differences(scores: Mapping[str, Sequence[float]], name: str) -> list[float]:
+    """Returns a contestant's scores less KerasTuner's, trial by trial."""
+    return [mine - base for mine, base in zip(scores[name], scores[BASE], strict=True)]
+
+
+def run(folder: Path, *, rounds: int, smoke: bool, jit: bool | str) -> None:
+    """Measures, prints and writes all tasks."""
+    result = {}
+    for task in tasks(smoke=smoke, jit=jit):
+        found = result[task.name] = measure(task, rounds)
+        title = (
+            f"{task.name}: {task.data}; {task.trials} trials of {task.epochs} epochs, "
+            f"median of {rounds}; steps of a trial {spread(found['steps_of_a_trial'])} s"
+        )
+        print_table(title, COLUMNS, rows(found))
+        write_result(folder, "equal", {"rounds": rounds, "jit_compile": jit, "tasks": result})
