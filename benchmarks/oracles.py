@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import importlib
 import importlib.metadata
 import json
 import time
@@ -59,8 +60,7 @@ class Surrogate:
     """The learning curves of one configuration on one task, in percent."""
 
     def __init__(self, folder: Path) -> None:
-        import onnxruntime
-
+        onnxruntime = importlib.import_module("onnxruntime")  # of the benchmarks only
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
@@ -110,7 +110,8 @@ class Method:
     patience: int | None = None  # epochs without improvement before a trial is stopped
     resumes: bool = True  # False: a promoted trial starts again, and its epochs count again
 
-    def create(self, seed: int) -> SearchOracle:
+    def create(self, seed: int) -> Any:
+        """Returns a new search without a limit on its trials."""
         oracle = self.oracle(
             objective=keras_tuner.Objective(OBJECTIVE, "max"),
             max_epochs=EPOCHS,
@@ -214,7 +215,8 @@ def searches(surrogate: Surrogate, method: Method, seeds: int) -> Iterator[tuple
 
 
 def curve_on(surrogate: Surrogate, task: str, values: Values) -> NDArray[np.float64]:
-    return surrogate.curves(task, [values])[0]
+    curve: NDArray[np.float64] = surrogate.curves(task, [values])[0]
+    return curve
 
 
 def speedups(epochs: Sequence[int | None]) -> NDArray[np.float64]:

@@ -1,4 +1,8 @@
-"""Equal trials, one worker: the same trials by KerasTuner and by this package, taking turns."""
+"""Equal trials, one worker: the same trials by KerasTuner and by this package, taking turns.
+
+All run the same values and begin with the same weights. Without shuffling they see the same
+batches, and their scores can be compared exactly; the shuffled ones differ by chance.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +37,17 @@ COLUMNS = (
     "contestant",
     "seconds (min..max)",
     "trials / h",
-    "times faster",
-    "s a trial beyond its steps",
+    "faster",
+    "s/trial beyond steps",
     "% of KerasTuner's",
-    "largest difference of val_loss, in order",
-    "mean difference, shuffled",
+    "max |Δ| in order",
+    "mean Δ shuffled",
 )
 
 
 def tasks(*, smoke: bool, jit: bool | str) -> list[Task]:
     """Returns the searches; every trial of one begins with the same weights."""
-    options = {"seed": SEED, "jit_compile": jit, "smoke": smoke}
+    options: dict[str, Any] = {"seed": SEED, "jit_compile": jit, "smoke": smoke}
     return [
         cnn_task(**options),
         table_task(2_000, 500, **options),
@@ -110,7 +114,7 @@ def rows(found: Mapping[str, Any]) -> list[list[str]]:
 def beyond_steps(found: Mapping[str, Any], name: str) -> float:
     """Returns the median over rounds of a trial's seconds less those of its steps."""
     pairs = zip(found["seconds"][name], found["steps_of_a_trial"], strict=True)
-    return statistics.median(whole / found["trials"] - steps for whole, steps in pairs)
+    return float(statistics.median(whole / found["trials"] - steps for whole, steps in pairs))
 
 
 def differences(scores: Mapping[str, Sequence[float]], name: str) -> list[float]:
@@ -125,7 +129,7 @@ def run(folder: Path, *, rounds: int, smoke: bool, jit: bool | str) -> None:
         found = result[task.name] = measure(task, rounds)
         title = (
             f"{task.name}: {task.data}; {task.trials} trials of {task.epochs} epochs, "
-            f"median of {rounds}; steps of a trial {spread(found['steps_of_a_trial'])} s"
+            f"median of {rounds}; steps of a trial {spread(found['steps_of_a_trial'])} s; Δ of {OBJECTIVE}"
         )
         print_table(title, COLUMNS, rows(found))
         write_result(folder, "equal", {"rounds": rounds, "jit_compile": jit, "tasks": result})

@@ -116,7 +116,7 @@ def suggestion_seconds(algorithm: str, finished: int, samples: int) -> list[floa
         for _ in range(finished):
             _finish(oracle, oracle.create_trial("benchmark"), random)
     else:
-        for event in halving_events(oracle, finished, getattr(oracle, "rungs", (MAX_EPOCHS,))):
+        for event in halving_events(finished, getattr(oracle, "rungs", (MAX_EPOCHS,))):
             oracle.apply(event)
     taken = []
     for _ in range(samples):
@@ -127,9 +127,7 @@ def suggestion_seconds(algorithm: str, finished: int, samples: int) -> list[floa
     return taken
 
 
-def halving_events(
-    oracle: Any, trials: int, rungs: Sequence[int], factor: int = 3
-) -> Iterator[dict[str, Any]]:
+def halving_events(trials: int, rungs: Sequence[int], factor: int = 3) -> Iterator[dict[str, Any]]:
     """Yields the events of a search in which one in `factor` trials goes on from each rung."""
     random = np.random.default_rng(SEED)
     draws = [
@@ -300,7 +298,7 @@ def run(folder: Path, *, rounds: int, smoke: bool, jit: bool | str) -> None:
     print_table(f"Memory and disk over {long} trials; {kept}", columns, memory_rows(memory))
     samples = max(rounds, 3)
     asked = suggestions(counts, samples)
-    columns = ("algorithm", *(f"ms after {count:,} trials" for count in counts))
-    print_table(f"One suggestion, median of {samples}", columns, suggestion_rows(asked))
+    headers = ("algorithm", *(f"ms after {count:,} trials" for count in counts))
+    print_table(f"One suggestion, median of {samples}", headers, suggestion_rows(asked))
     content = {"trial_seconds": overheads, "memory": memory, "suggestion_seconds": asked}
     write_result(folder, "overhead", {"jit_compile": jit, "samples": samples, **content})

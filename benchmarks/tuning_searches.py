@@ -117,7 +117,7 @@ def _make(contestant: Contestant, task: Task, folder: Path, objective: str, seed
 def _scores(tuner: Any) -> list[float]:
     trials = [tuner.oracle.trials[name] for name in sorted(tuner.oracle.trials, key=int)]
     for trial in trials:
-        if trial.status == "FAILED" or trial.status == "INVALID":
+        if trial.status in ("FAILED", "INVALID"):
             raise RuntimeError(f"Trial {trial.trial_id} failed: {trial.message}")
     return [float(trial.score) for trial in trials if trial.score is not None]
 
@@ -168,10 +168,10 @@ class Steps:
         self._test = tf.function(model.test_step, jit_compile=jit)
         self._batches = _batches(task.train, task.batch_size)
         self._held_out = _batches(task.validation, task.batch_size)
-        self._epoch()
 
     def seconds(self) -> float:
         """Returns the seconds of a trial's steps."""
+        self._epoch()  # KerasTuner's `clear_session` in between makes TensorFlow trace anew
         begin = time.perf_counter()
         for _ in range(self._task.epochs):
             self._epoch()

@@ -54,7 +54,7 @@ def run_one(
     name: str,
     seed: int,
     images: int,
-    smoke: bool,  # noqa: FBT001 - read from JSON by name
+    smoke: bool,
     jit: bool | str,
     target: float | None,
     budget_s: float | None,
@@ -134,7 +134,7 @@ def estimate(task: Task, missing: Sequence[str]) -> str:
     searched = task.trials * (task.epochs * steps * 1.2 + REBUILD_S)
     brackets = 4  # of Hyperband with 27 epochs and factor 3, each of about the same epochs
     hyperband = brackets**2 * task.epochs * steps * 1.2 + 2 * task.trials * REBUILD_S
-    ends = {name: searched for name in CONTESTANTS} | {"KerasTuner Hyperband": hyperband}
+    ends = dict.fromkeys(CONTESTANTS, searched) | {"KerasTuner Hyperband": hyperband}
     low = high = 0.0
     for name in missing:
         high += ends[name] + PROCESS_S

@@ -20,11 +20,11 @@ OBJECTIVE = "val_loss"
 COLUMNS = (
     "workers",
     "seconds (min..max)",
-    "until the first epoch began",
+    "s until the first epoch",
     "seconds after that",
     "trials / h after that",
-    "times faster",
-    "times faster after that",
+    "faster",
+    "faster after that",
 )
 
 

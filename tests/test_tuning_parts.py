@@ -343,7 +343,7 @@ def test_a_factory_is_called_for_every_epoch() -> None:
 
 
 def test_epoch_batches_count_the_last_smaller_one() -> None:
-    batches = EpochBatches(_numbers, 4, seed=7, first_epoch=0)
+    batches = EpochBatches(_numbers, 4, seed=7)
     assert batches.num_batches == 3
     assert [len(x) for x, _ in batches] == [4, 4, 2]
 

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -38,12 +39,12 @@ class EpochBatches(keras.utils.PyDataset):
     but the seed and e, also where training goes on from a later epoch.
     """
 
-    def __init__(self, data: Factory, batch_size: int, seed: int, first_epoch: int) -> None:
+    def __init__(self, data: Factory, batch_size: int, seed: int) -> None:
         super().__init__()
         self._data = data
         self._batch_size = batch_size
         self._seed = seed
-        self._epoch = first_epoch
+        self._epoch = 0
         self._clock = self
         self._length = steps_per_epoch(data, batch_size)
         self._batches: Iterator[Any] = iter(())
@@ -61,7 +62,7 @@ class EpochBatches(keras.utils.PyDataset):
 
     def halved(self, halvings: int) -> EpochBatches:
         """Returns the same data in batches of a half, a quarter ... of the size."""
-        smaller = EpochBatches(self._data, max(1, self._batch_size >> halvings), self._seed, 0)
+        smaller = EpochBatches(self._data, max(1, self._batch_size >> halvings), self._seed)
         smaller._clock = self  # it is this one that is told of the epochs
         return smaller
 
@@ -178,9 +179,8 @@ def smaller_batches(data: Data, halvings: int) -> Data:
     """
     if isinstance(data, EpochBatches):
         return data.halved(halvings)
-    if hasattr(data, "rebatch") and hasattr(data, "element_spec"):
-        size = max(1, _batch_rows(data) >> halvings)
-        return data.rebatch(size)
+    if can_rebatch(data):
+        return rebatched(data, max(1, _batch_rows(data) >> halvings))
     raise DataError(
         f"A {type(data).__name__} cannot be given in smaller batches after memory ran out; pass "
         "arrays, a tf.data.Dataset or a function data(batch_size, epoch_seed)."
@@ -218,8 +218,35 @@ def _is_array(leaf: Any) -> bool:
 
 
 def is_batched(data: Data) -> bool:
-    """Returns whether the data has a batch size of its own, which no trial can change."""
+    """Returns whether the data comes in batches of a size of its own."""
     return not isinstance(data, tuple | list) and not callable(data)
+
+
+def can_rebatch(data: Data) -> bool:
+    """Returns whether the data comes in batches that can be cut anew: a `tf.data.Dataset`."""
+    return is_batched(data) and hasattr(data, "rebatch") and hasattr(data, "element_spec")
+
+
+def rebatched(data: Data, batch_size: int) -> Data:
+    """Returns the rows of a `tf.data.Dataset` in their order, in batches of another size.
+
+    Args:
+        data: It must know its length; to count its rows it is read once.
+        batch_size: Rows per batch; the last may be smaller.
+
+    Raises:
+        DataError: The data set does not know its length.
+    """
+    import tensorflow as tf
+
+    length = -(-_count_rows(data) // batch_size)
+    return data.rebatch(batch_size).apply(tf.data.experimental.assert_cardinality(length))
+
+
+@functools.lru_cache(maxsize=4)
+def _count_rows(data: Data) -> int:
+    steps_per_epoch(data, 1)  # an endless one is refused
+    return sum(len(keras.tree.flatten(batch)[0]) for batch in data)
 
 
 def steps_per_epoch(data: Data, batch_size: int) -> int:
@@ -247,7 +274,6 @@ def fit_arguments(
     *,
     batch_size: int | None,
     seed: int,
-    first_epoch: int = 0,
     callbacks: Iterable[keras.callbacks.Callback] = (),
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Returns positional and keyword arguments for `keras.Model.fit`.
@@ -255,9 +281,9 @@ def fit_arguments(
     Args:
         train: Training data.
         validation: Data for the `val_` metrics, or None.
-        batch_size: Images per step, or None to leave it to Keras; data sets ignore it.
+        batch_size: Examples per step; None leaves it to Keras or the data set. A
+            `tf.data.Dataset` is batched anew, other data sets ignore it.
         seed: Order and augmentation of a factory's data.
-        first_epoch: Epoch that the training starts or goes on with.
         callbacks: Callbacks of the training.
     """
     size = batch_size or 32  # 32 is Keras' own default
@@ -269,9 +295,11 @@ def fit_arguments(
     if isinstance(train, tuple | list):
         return tuple(train), options | ({"batch_size": batch_size} if batch_size else {})
     if callable(train):
-        batches = EpochBatches(train, size, seed, first_epoch)
+        batches = EpochBatches(train, size, seed)
         options["callbacks"].insert(0, batches.follow())
         return (batches,), options | {"shuffle": False}
+    if batch_size and can_rebatch(train):
+        return (rebatched(train, batch_size),), options
     return (train,), options
 
 

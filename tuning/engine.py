@@ -210,7 +210,10 @@ class TrialFit:
         if is_rows(train):
             return named | {"batch_size": size, "shuffle": shuffle}
         if run.halvings:
-            return {"x": smaller_batches(train[0], run.halvings), "shuffle": shuffle}
+            data = smaller_batches(train[0], run.halvings)
+            return {"x": data, "shuffle": shuffle and not can_rebatch(data)}
+        if can_rebatch(train[0]):  # a tf.data.Dataset, which Keras cannot shuffle
+            return {"x": train[0]}
         return named | {"batch_size": batch_size, "shuffle": shuffle}
 
     def _history(self, seen: Mapping[str, int]) -> keras.callbacks.History:

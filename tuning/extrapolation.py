@@ -17,8 +17,9 @@ from zoo.errors import OptionValueError
 FEWEST_EPOCHS = 5  # two coefficients and a shape need more points than they have degrees of freedom
 SAMPLES = 200
 CHANCE = 0.05
-POWERS = (0.25, 0.5, 1.0, 2.0)  # of a power law: epoch ** -power
-DECAYS = (0.5, 1.0, 2.0, 4.0, 8.0)  # of an exponential: how much it shrinks until the last epoch
+TOLERANCE = 1.5  # squared error, as a multiple of the least, of a shape that fits as well
+POWERS = 0.25 * 2.0 ** np.arange(0, 3.5, 0.5)  # of a power law: epoch ** -power
+DECAYS = 0.5 * 2.0 ** np.arange(0, 6.5, 0.5)  # of an exponential, in the time to the last epoch
 
 
 def hopeless(curve: Sequence[float], best: float, last_epoch: int, *, seed: int) -> bool:
@@ -26,8 +27,8 @@ def hopeless(curve: Sequence[float], best: float, last_epoch: int, *, seed: int)
 
     Falling curves are fitted to epochs drawn with replacement: power laws, exponentials, a
     logarithm and a straight line, each an offset plus a factor times a fixed shape. Every draw
-    votes with what its best-fitting curve, plus noise as large as that fit's error, reaches at the
-    last epoch. Epochs without a finite value are passed over.
+    votes with what one of the curves that fit it best, plus noise as large as that fit's error,
+    reaches at the last epoch. Epochs without a finite value are passed over.
 
     Args:
         curve: The objective after each epoch, lower is better.
@@ -81,7 +82,8 @@ def _ends(
     slope = np.maximum((weights @ (shapes * values).T - mean_x * mean_y) / var_x, 0.0)
     residual = var_y - 2 * slope * (weights @ (shapes * values).T - mean_x * mean_y)
     residual = np.maximum(residual + slope**2 * var_x, 0.0)
-    chosen = residual.argmin(axis=1)
+    close = residual <= TOLERANCE * residual.min(axis=1, keepdims=True)
+    chosen = (close * rng.random(close.shape)).argmax(axis=1)
     row = np.arange(SAMPLES)
     reached = (mean_y + slope * (at_end - mean_x))[row, chosen]
     noise = np.sqrt(residual[row, chosen] * count / max(count - 2, 1))

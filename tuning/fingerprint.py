@@ -26,14 +26,44 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), rang
 NAMED = ("module", "TensorShape", "DType")  # of these, the string says all
 # Keras' own bookkeeping: the graph, which is read by itself, names, caches, what a call leaves.
 BOOKKEEPING = frozenset(
-    "_auto_config _build_shapes_dict _call_signature _called _compile_metrics "
-    "_compiled_trainable_state _distribute_strategy _distribution_strategy "
-    "_exclude_from_weight_decay _exclude_from_weight_decay_cache "
-    "_exclude_from_weight_decay_pattern _get_config _inbound_nodes _initial_epoch _initial_seed "
-    "_lock _loss_ids _loss_tracker _losses _losses_override _nodes _nodes_by_depth "
-    "_operations_by_depth _outbound_nodes _parent_path _path _seed_generators _tracked _tracker "
-    "_trainable_variables_indices fit history stop_training test_function train_function "
-    "predict_function".split()
+    [
+        "_auto_config",
+        "_build_shapes_dict",
+        "_call_signature",
+        "_called",
+        "_compile_metrics",
+        "_compiled_trainable_state",
+        "_distribute_strategy",
+        "_distribution_strategy",
+        "_exclude_from_weight_decay",
+        "_exclude_from_weight_decay_cache",
+        "_exclude_from_weight_decay_pattern",
+        "_get_config",
+        "_inbound_nodes",
+        "_initial_epoch",
+        "_initial_seed",
+        "_lock",
+        "_loss_ids",
+        "_loss_tracker",
+        "_losses",
+        "_losses_override",
+        "_nodes",
+        "_nodes_by_depth",
+        "_operations_by_depth",
+        "_outbound_nodes",
+        "_parent_path",
+        "_path",
+        "_seed_generators",
+        "_tracked",
+        "_tracker",
+        "_trainable_variables_indices",
+        "fit",
+        "history",
+        "stop_training",
+        "test_function",
+        "train_function",
+        "predict_function",
+    ]
 )
 
 
@@ -53,7 +83,14 @@ def fingerprint(model: keras.Model) -> Hashable:
     _check_model(model)
     reader = _Reader(model)
     reader.read(model)
-    reader.read((model.jit_compile, model.steps_per_execution, keras.config.floatx(), keras.config.epsilon()))
+    reader.read(
+        (
+            model.jit_compile,
+            model.steps_per_execution,
+            keras.config.floatx(),
+            keras.config.epsilon(),
+        )
+    )
     reader.read(_not_decayed(model))
     return (reader.digest(), tuple(reader.same))
 
@@ -269,7 +306,11 @@ class _Reader:
         for cell in function.__closure__ or ():
             self.read(cell.cell_contents)
         names = set(_names(function.__code__))
-        if "random" in names and not self._seeded and function.__name__ not in ("__init__", "build"):
+        if (
+            "random" in names
+            and not self._seeded
+            and function.__name__ not in ("__init__", "build")
+        ):
             raise NotReusableError(f"{self._owner} draws random numbers without a SeedGenerator")
         for name in sorted(names & set(function.__globals__)):
             value = function.__globals__[name]

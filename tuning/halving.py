@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from zoo.errors import OptionValueError
@@ -53,7 +54,7 @@ def promotion(
     it deserve the next; a trial is judged by its best epoch so far. Failed and running trials count
     but do not go on.
     """
-    for rung, following in reversed(list(zip(rungs, rungs[1:], strict=False))):
+    for rung, following in reversed(list(pairwise(rungs))):
         reached = [seen for seen in observations if len(seen.curve) >= rung]
         reached.sort(key=lambda seen: best(seen.curve[:rung]))  # stable: the earlier of equals
         for seen in reached[: len(reached) // factor]:

@@ -11,7 +11,15 @@ import keras_tuner
 
 from tuning.accelerator import jit_compile
 from tuning.augmentation import augmented
-from tuning.data import Data, describe_images, fit_arguments, is_batched, steps_per_epoch
+from tuning.data import (
+    Data,
+    can_rebatch,
+    describe_images,
+    fit_arguments,
+    is_batched,
+    rebatched,
+    steps_per_epoch,
+)
 from tuning.losses import smoothed
 from tuning.optimizers import make_optimizer
 from tuning.space import Fixed, Space, Value, check_space, default_space, defaults, sample
@@ -106,10 +114,12 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         self._space = self._given_space or default_space(
             self._family, samples=samples, batched=batched
         )
-        if batched and not isinstance(self._space.get("batch_size"), Fixed | None):
+        sized = isinstance(self._space.get("batch_size"), Fixed | None)
+        if batched and not sized and not can_rebatch(train):
             raise OptionValueError(
-                "`batch_size` cannot be tuned on a data set that comes in batches. Pass arrays or "
-                "a function data(batch_size, epoch_seed), or leave batch_size out of the space."
+                f"`batch_size` cannot be tuned on a {type(train).__name__}, which comes in "
+                "batches. Pass arrays, a tf.data.Dataset or a function "
+                "data(batch_size, epoch_seed), or leave batch_size out of the space."
             )
         self._data = train
         self._epochs = epochs
@@ -133,7 +143,10 @@ class CatalogHyperModel(keras_tuner.HyperModel):
             model = augmented(model, float(values["augmentation_strength"]))
         if "label_smoothing" in values:
             loss = smoothed(loss, float(values["label_smoothing"]))
-        steps = steps_per_epoch(self._data, _batch_size(values))
+        data, size = self._data, values.get("batch_size")
+        if size and can_rebatch(data):
+            data = rebatched(data, int(size))
+        steps = steps_per_epoch(data, _batch_size(values))
         model.compile(
             optimizer=make_optimizer(values, total_steps=steps * self._epochs),
             loss=loss,
@@ -167,11 +180,17 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         arguments, data_options = fit_arguments(
             train,
             validation,
-            batch_size=_batch_size(hp.values),
+            batch_size=self._size(hp.values),
             seed=seed,
             callbacks=callbacks,
         )
         return model.fit(*arguments, **data_options, **options)
+
+    def _size(self, values: Mapping[str, Any]) -> int | None:
+        """Returns the tuned batch size; the default, except for data with batches of its own."""
+        if "batch_size" not in values and is_batched(self._data):
+            return None
+        return _batch_size(values)
 
 
 class UserHyperModel(keras_tuner.HyperModel):

@@ -18,10 +18,9 @@ import numpy as np
 from tuning.halving import Observation, best
 
 STARTUP = 10  # random draws before the first model, as Optuna has it
-ENOUGH = 8  # observations that make an epoch worth modelling
+ENOUGH = 11  # observations that make an epoch worth modelling: Optuna takes two of them for good
 RANDOM_SHARE = 0.25  # of the draws where trials stop at different epochs: early ranks may mislead
-GOOD_SHARE, MOST_GOOD = 0.2, 20  # observations whose density is sought
-MOST_OTHERS = 60  # more would take Optuna longer and change little
+MOST_BEST, MOST_OTHERS = 25, 125  # handed to Optuna, whose time grows with them
 
 
 def suggest(
@@ -35,13 +34,13 @@ def suggest(
 
     Args:
         parameters: KerasTuner hyperparameters, parents before their conditional children.
-        observations: What is known, oldest first. Failed trials are passed over, and running ones
-            kept away from.
+        observations: What is known, oldest first. Failed trials are kept away from, as are running
+            ones that have not come to the modelled epoch yet.
         seed: Of the draw; the same arguments give the same values.
     """
-    compared, running = _compared(observations, seed)
+    compared, avoided = _compared(observations, seed)
     with _quiet():
-        study = _study(parameters, compared, running, seed)
+        study = _study(parameters, compared, avoided, seed)
         trial = study.ask()
         values: dict[str, Any] = {}
         for index, parameter in enumerate(parameters):
@@ -58,43 +57,39 @@ def _compared(
     stops = {len(one.curve) for one in seen if not one.running}
     if len(stops) > 1:
         epoch = heapq.nlargest(ENOUGH, (len(one.curve) for one in seen))[-1]
-        is_random = epoch == min(stops) or np.random.default_rng(seed).random() < RANDOM_SHARE
+        is_random = epoch <= min(stops) or np.random.default_rng(seed).random() < RANDOM_SHARE
     else:
         epoch = max(stops, default=1)
         is_random = False
     reached = [one for one in seen if len(one.curve) >= epoch]
     if is_random or len(seen) < STARTUP:
         return [], []
-    running = [one for one in observations if one.running and len(one.curve) < epoch]
     scored = [(best(one.curve[:epoch]), one) for one in reached]
-    return _thinned(scored), running[-MOST_GOOD:]
+    avoided = [
+        one for one in observations if one.failed or (one.running and len(one.curve) < epoch)
+    ]
+    return _thinned(scored), avoided[-MOST_BEST:]
 
 
 def _thinned(scored: list[tuple[float, Observation]]) -> list[tuple[float, Observation]]:
     """Returns the best and an even spread of the others, in their order."""
     ranks = sorted(range(len(scored)), key=lambda index: scored[index][0])
-    others = ranks[MOST_GOOD:]
+    others = ranks[MOST_BEST:]
     stride = max(len(others) / MOST_OTHERS, 1.0)
     spread = {others[int(place * stride)] for place in range(min(len(others), MOST_OTHERS))}
-    return [scored[index] for index in sorted({*ranks[:MOST_GOOD], *spread})]
-
-
-def _good(count: int) -> int:
-    return min(max(math.ceil(GOOD_SHARE * count), 2), MOST_GOOD)
+    return [scored[index] for index in sorted({*ranks[:MOST_BEST], *spread})]
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences Optuna: it announces a study, and warns of `group` and of the fate of `gamma`."""
+    """Silences Optuna, which announces every study and warns that `group` is experimental."""
     import optuna
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"optuna\.")
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            warnings.filterwarnings("ignore", ".*`gamma`", FutureWarning)
             yield
     finally:
         optuna.logging.set_verbosity(verbosity)
@@ -103,7 +98,7 @@ def _quiet() -> Iterator[None]:
 def _study(
     parameters: Sequence[Any],
     compared: Sequence[tuple[float, Observation]],
-    running: Sequence[Observation],
+    avoided: Sequence[Observation],
     seed: int,
 ) -> Any:
     import optuna
@@ -112,14 +107,14 @@ def _study(
     sampler = optuna.samplers.TPESampler(
         seed=seed,
         group=True,  # conditional parameters are modelled together with those of their branch
-        gamma=_good,
         n_startup_trials=1,
     )
     study = optuna.create_study(sampler=sampler)
     distributions = [_distribution(parameter) for parameter in parameters]
-    for score, one in [*compared, *((None, one) for one in running)]:
+    for score, one in [*compared, *((None, one) for one in avoided)]:
         places = _places(parameters, one.values)
         trial = create_trial(
+            # Optuna counts what runs among the bad, and what failed not at all.
             state=TrialState.RUNNING if score is None else TrialState.COMPLETE,
             value=score,
             params={_key(index, parameters[index]): place for index, place in places.items()},
@@ -158,7 +153,8 @@ def _place(parameter: Any, value: Any) -> float | None:
         return float(min(max(parameter.value_to_prob(value), 0.0), 1.0))
     if parameter.sampling == "linear":
         value += parameter.step / 2  # KerasTuner rounds down
-    return min(max(round(parameter.value_to_prob(value) * count - 0.5), 0), count - 1)
+    place = round(float(parameter.value_to_prob(value)) * count - 0.5)
+    return min(max(place, 0), count - 1)
 
 
 def _count(parameter: Any) -> int | None:
