@@ -40,7 +40,7 @@ bench: $(VENV)/dev                 ## prints every number of the README
 
 check-backends: $(VENV)/dev        ## graphs and weights on JAX; a smoke test on torch
 	$(BIN)/python -m pip install -q -e ".[jax,torch]"
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_models.py tests/test_weights_convert.py -m "not slow and not tensorflow"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_models.py tests/test_weights_convert.py tests/test_engine_fit.py tests/test_engine_reuse.py -m "not slow and not tensorflow"
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/test_models.py -m "not slow and not tensorflow" -k "smoke or golden"
 
 $(VENV)/bin/python:

@@ -40,7 +40,7 @@ COLUMNS = (
     "faster",
     "s/trial beyond steps",
     "% of KerasTuner's",
-    "max |Δ| in order",
+    "largest Δ in order",
     "mean Δ shuffled",
 )
 
@@ -129,7 +129,8 @@ def run(folder: Path, *, rounds: int, smoke: bool, jit: bool | str) -> None:
         found = result[task.name] = measure(task, rounds)
         title = (
             f"{task.name}: {task.data}; {task.trials} trials of {task.epochs} epochs, "
-            f"median of {rounds}; steps of a trial {spread(found['steps_of_a_trial'])} s; Δ of {OBJECTIVE}"
+            f"median of {rounds}; steps of a trial {spread(found['steps_of_a_trial'])} s; "
+            f"Δ: {OBJECTIVE} less KerasTuner's"
         )
         print_table(title, COLUMNS, rows(found))
         write_result(folder, "equal", {"rounds": rounds, "jit_compile": jit, "tasks": result})

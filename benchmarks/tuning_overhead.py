@@ -40,7 +40,7 @@ def tiny_task(trials: int, jit: bool | str) -> Task:
         validation=noise((8,), 64, classes=2),
         build=functools.partial(mlp, shape=(8,), options=options),
         trials=trials,
-        epochs=2,
+        epochs=3,
     )
 
 
@@ -55,15 +55,15 @@ def trial_overheads(trials: int, jit: bool | str) -> dict[str, list[float]]:
     from tuning import loop
 
     ends: list[float] = []
-    spent = [0.0]
-    by_trial: list[float] = []
+    calls: list[float] = []  # of the compiled loop: training, validation, training ...
+    until: list[int] = []  # calls made when a trial ended
 
     def timed(run: Any) -> Any:
         @functools.wraps(run)
         def call(*args: Any) -> Any:
             begin = time.perf_counter()
             result = run(*args)
-            spent[0] += time.perf_counter() - begin
+            calls.append(time.perf_counter() - begin)
             return result
 
         return call
@@ -74,25 +74,40 @@ def trial_overheads(trials: int, jit: bool | str) -> dict[str, list[float]]:
         def record(event: Mapping[str, Any]) -> None:
             if event["event"] == "end":
                 ends.append(time.perf_counter())
-                by_trial.append(spent[0])
+                until.append(len(calls))
             journal(event)
 
         tuner.oracle.journal = record
 
     kind: Any = loop.TensorFlowLoop
     kind._run = timed(kind._run)
-    task = tiny_task(trials, jit)
     run_search(
         LIBRARIES[OURS],
-        task,
+        tiny_task(trials, jit),
         objective=OBJECTIVE,
         values=listed_values(trials),
         prepare=watch,
     )
     walls = [later - sooner for sooner, later in itertools.pairwise(ends)]
-    steps = [later - sooner for sooner, later in itertools.pairwise(by_trial)]
+    steps = steady_steps(calls, until)
     beyond = [wall - part for wall, part in zip(walls, steps, strict=True)]
     return {"steps": steps, "beyond": beyond}
+
+
+def steady_steps(calls: Sequence[float], until: Sequence[int]) -> list[float]:
+    """Returns the seconds of each trial's steps: its epochs, all as quick as its quickest.
+
+    What the first epoch takes longer, TensorFlow spends on preparing its functions.
+
+    Args:
+        calls: Seconds of the calls of the loop: training, validation, training ...
+        until: Number of calls made when the trial before, this one, the next one ... ended.
+    """
+    steps = []
+    for first, last in itertools.pairwise(until):
+        train, test = calls[first:last:2], calls[first + 1 : last : 2]
+        steps.append(len(train) * min(train) + len(test) * min(test))
+    return steps
 
 
 # --- suggestions ----------------------------------------------------------------------------------

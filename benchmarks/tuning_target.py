@@ -19,6 +19,7 @@ from benchmarks.tuning_results import (
     in_fresh_process,
     made_with,
     print_table,
+    spread,
     write_json,
     write_result,
 )
@@ -38,7 +39,14 @@ OBJECTIVE = "val_accuracy"
 TRIALS, EPOCHS = 40, 27
 RATES = (1e-5, 1e-1)  # learning rates that are searched
 REBUILD_S, PROCESS_S = 1.0, 15.0  # of KerasTuner's trials; of a fresh process. For the estimate
-COLUMNS = ("contestant", "seconds to target, by seed", "median", "times faster", "reached")
+COLUMNS = (
+    "contestant",
+    "s to target, by seed",
+    "median",
+    "faster",
+    "reached",
+    "s of the whole search",
+)
 
 Run = dict[str, Any]
 
@@ -118,8 +126,7 @@ def run_path(folder: Path, name: str, seed: int, settings: Mapping[str, Any]) ->
     """Returns where a run is kept; other settings are other files."""
     words = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
     parts = [words, f"{settings['images']}-images", f"seed{seed}"]
-    if settings["jit"]:
-        parts.insert(1, "jit")
+    parts += [word for word in ("jit", "smoke") if settings[word]]
     return folder / "tuning_target" / f"{'_'.join(parts).replace('--', '-')}.json"
 
 
@@ -197,6 +204,7 @@ def rows(runs: Mapping[int, Mapping[str, Run]]) -> list[list[str]]:
                 f"{statistics.median(whole):.1f}" if complete else "",
                 f"{statistics.median(ratios):.2f}" if complete else "",
                 f"{len(whole)} of {len(times)}",
+                spread([found[name]["seconds"] for found in runs.values()], 0),
             ]
         )
     return lines
@@ -213,7 +221,7 @@ def cell(runs: Mapping[str, Run], name: str, seconds: float | None) -> str:
     if seconds is not None:
         return f"{seconds:.1f}"
     if not found["trace"]:
-        return str(found.get("failure", "no epoch"))
+        return str(found.get("failure", f"never (no epoch in {found['seconds']:.0f} s)"))
     return f"never ({found['trace'][-1][1]:.4f} after {found['seconds']:.0f} s)"
 
 
@@ -241,10 +249,10 @@ def run(
     runs = {}
     for seed in seeds:
         runs[seed] = measure(folder, seed, settings, fresh)
-        finals = {one: f"{found[BASE]['trace'][-1][1]:.4f}" for one, found in runs.items()}
+        finals = ", ".join(f"{found[BASE]['trace'][-1][1]:.4f}" for found in runs.values())
         title = (
             f"Time to the {OBJECTIVE} that {BASE} ends on after {task.trials} trials of "
-            f"{task.epochs} epochs ({finals} by seed); {task.name}, {task.data}"
+            f"{task.epochs} epochs ({finals}); {task.name}, {task.data}"
         )
         print_table(title, COLUMNS, rows(runs))
         content = {"objective": OBJECTIVE, "trials": task.trials, "epochs": task.epochs}

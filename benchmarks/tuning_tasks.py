@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import io
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -104,9 +105,9 @@ def _adult() -> tuple[Pair, str]:
 
 def noise(shape: Sequence[int], rows: int, *, classes: int) -> Pair:
     """Returns random inputs and labels, for smoke sizes and where a data set cannot be had."""
-    random = np.random.default_rng(SEED)
-    x = random.normal(size=(rows, *shape)).astype("float32")
-    return x, random.integers(0, classes, rows)
+    generator = np.random.default_rng(SEED)
+    x = generator.normal(size=(rows, *shape)).astype("float32")
+    return x, generator.integers(0, classes, rows)
 
 
 def small_cnn(hp: Any, *, shape: Sequence[int], options: Mapping[str, Any]) -> Any:
@@ -160,11 +161,13 @@ def resnet18(hp: Any, *, shape: Sequence[int], options: Mapping[str, Any]) -> An
 
 
 def _seed(options: Mapping[str, Any]) -> None:
-    """Gives every trial the same first weights in both libraries, where that is asked for."""
-    import keras
+    """Gives every trial the same first weights in both libraries, where that is asked for.
 
+    Keras draws the seeds of its layers with Python's generator. `keras.utils.set_random_seed` would
+    also have TensorFlow drop its prepared kernels.
+    """
     if options.get("seed") is not None:
-        keras.utils.set_random_seed(options["seed"])
+        random.seed(options["seed"])
 
 
 def _dropout(hp: Any) -> float:
@@ -187,11 +190,11 @@ def _compile(model: Any, hp: Any, options: Mapping[str, Any]) -> Any:
 
 def listed_values(count: int) -> list[dict[str, float]]:
     """Returns the values of the trials that all contestants run."""
-    random = np.random.default_rng(SEED)
+    generator = np.random.default_rng(SEED)
     return [
         {
-            "learning_rate": float(10 ** random.uniform(-4, -2)),
-            "dropout": float(random.uniform(0, 0.6)),
+            "learning_rate": float(10 ** generator.uniform(-4, -2)),
+            "dropout": float(generator.uniform(0, 0.6)),
         }
         for _ in range(count)
     ]

@@ -129,7 +129,7 @@ def run(
     stem: Annotated[str | None, typer.Option(help="default, or small for 28-64 px.")] = None,
     tune: Annotated[int | None, typer.Option(help="Trials of the search; 0: none.")] = None,
     algorithm: Annotated[
-        str | None, typer.Option(help="random, grid, hyperband or bayesian.")
+        str | None, typer.Option(help="random, grid, hyperband, bayesian, asha, tpe or bohb.")
     ] = None,
     search_epochs: Annotated[int | None, typer.Option(help="Epochs of a trial.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the final training.")] = None,

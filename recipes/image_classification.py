@@ -52,7 +52,7 @@ class Options(ImageOptions):
     model: str = "test_efficientnet"
     stem: Literal["default", "small"] = "default"  # "small": finer maps for 28-64 px, slower
     tune: int = 6  # trials of the search; 0 trains the default hyperparameters
-    algorithm: str = "random"  # random, grid, hyperband, bayesian
+    algorithm: str = "random"  # random, grid, hyperband, bayesian, asha, tpe, bohb
     search_epochs: int = 3  # epochs of a trial
     epochs: int = 12  # epochs of the final training
     workers: int = 1

@@ -39,9 +39,21 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     keras.backend.clear_session(free_memory=False)
 
 
-@pytest.fixture(params=[keras_tuner, tuning], ids=lambda package: package.__name__)
+STOCK = pytest.param(
+    keras_tuner,
+    id="keras_tuner",
+    marks=[pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*shuffle=True:UserWarning")],
+)
+
+
+@pytest.fixture(params=[pytest.param(tuning, id="tuning"), STOCK])
 def kt(request: pytest.FixtureRequest) -> Any:
     return request.param
+
+
+def loads(package: Any) -> bool:
+    """KerasTuner 1.4.8 cannot load weights that Keras 3.15 has saved with an optimizer."""
+    return package is tuning
 
 
 def classifier(units: int = 4, rate: float = 0.01, dropout: float = 0.0) -> keras.Model:
@@ -59,6 +71,22 @@ def classifier(units: int = 4, rate: float = 0.01, dropout: float = 0.0) -> kera
 
 def simple(hp: Any) -> keras.Model:
     return classifier(hp.Int("units", 2, 6, step=2), hp.Float("lr", 1e-3, 1e-1, sampling="log"))
+
+
+def loss_of(model: keras.Model, rows: slice = slice(None)) -> float:
+    probabilities = np.asarray(model(X[rows]))
+    return float(-np.log(probabilities[np.arange(len(probabilities)), Y[rows]]).mean())
+
+
+def without_training(tuner: Any) -> Any:
+    """Has a tuner build the models of its trials and score them all the same."""
+
+    def run_trial(trial: Any, **_: Any) -> float:
+        tuner.hypermodel.build(trial.hyperparameters)
+        return 1.0
+
+    tuner.run_trial = run_trial
+    return tuner
 
 
 def trials_of(tuner: Any) -> list[dict[str, Any]]:
@@ -95,7 +123,7 @@ def test_getting_started(kt: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     tuner = kt.RandomSearch(
         hypermodel=deep,
         objective="val_accuracy",
-        max_trials=3,
+        max_trials=2,
         executions_per_trial=2,
         overwrite=True,
         directory=tmp_path,
@@ -111,16 +139,16 @@ def test_getting_started(kt: Any, tmp_path: Path, capsys: pytest.CaptureFixture[
     results = capsys.readouterr().out
     assert results.count("Hyperparameters:") == 2
     assert "Trial 0" in results
-    models = tuner.get_best_models(num_models=2)
-    scores = [trial.score for trial in tuner.oracle.get_best_trials(3)]
+    scores = [trial.score for trial in tuner.oracle.get_best_trials(2)]
     assert scores == sorted(scores, reverse=True)
-    assert len(models) == 2
-    assert models[0].predict(X, verbose=0).shape == (64, 2)
     best = tuner.get_best_hyperparameters(5)
-    assert len(best) == 3
+    assert len(best) == 2
     assert best[0].values == tuner.oracle.get_best_trials()[0].hyperparameters.values
-    again = deep(best[0])  # "retrain the model": the values build the same network
-    assert again.count_params() == models[0].count_params()
+    if loads(kt):
+        models = tuner.get_best_models(num_models=2)
+        assert len(models) == 2
+        again = deep(best[0])  # to train it with more data
+        assert again.count_params() == models[0].count_params()
     assert (tmp_path / "helloworld").is_dir()
 
 
@@ -145,9 +173,9 @@ def test_a_hypermodel_tunes_its_training(kt: Any, name: str, tmp_path: Path) -> 
     for values in trials_of(tuner)[1:]:  # the first may have begun without knowing of them
         assert values["batch_size"] in (16, 32)
         assert isinstance(values["shuffle"], bool)
-    assert tuner.get_best_models()[0].evaluate(X, Y, verbose=0)[0] == pytest.approx(
-        tuner.oracle.get_best_trials()[0].score, rel=1e-4
-    )
+    if loads(kt):
+        score = tuner.oracle.get_best_trials()[0].score
+        assert loss_of(tuner.get_best_models()[0]) == pytest.approx(score, rel=1e-4)
 
 
 def test_what_fit_returns_is_the_score(kt: Any, tmp_path: Path) -> None:
@@ -160,7 +188,6 @@ def test_what_fit_returns_is_the_score(kt: Any, tmp_path: Path) -> None:
             return classifier(hp.Choice("units", [2, 4]))
 
         def fit(self, hp: Any, model: keras.Model, x: Any, y: Any, **kwargs: Any) -> Any:
-            model.fit(x, y, **kwargs)
             width = float(hp.get("units"))
             return {"metric": width, "other": 1.0} if self.named else width
 
@@ -175,7 +202,7 @@ def test_what_fit_returns_is_the_score(kt: Any, tmp_path: Path) -> None:
 
 
 def test_a_black_box(kt: Any, tmp_path: Path) -> None:
-    class Parabola(kt.GridSearch):  # type: ignore[misc]
+    class Parabola(kt.GridSearch):
         def run_trial(self, trial: Any, offset: float, **kwargs: Any) -> float:
             x = trial.hyperparameters.Float("x", min_value=-1.0, max_value=1.0, step=0.5)
             return float(x * x + offset)
@@ -188,7 +215,7 @@ def test_a_black_box(kt: Any, tmp_path: Path) -> None:
 
 
 def test_a_tuner_may_extend_run_trial(kt: Any, tmp_path: Path) -> None:
-    class Batches(kt.RandomSearch):  # type: ignore[misc]
+    class Batches(kt.RandomSearch):
         def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
             kwargs["batch_size"] = trial.hyperparameters.Int("batch_size", 16, 32, step=16)
             return super().run_trial(trial, *args, **kwargs)
@@ -196,11 +223,11 @@ def test_a_tuner_may_extend_run_trial(kt: Any, tmp_path: Path) -> None:
     tuner = Batches(simple, "val_loss", max_trials=2, directory=tmp_path)
     tuner.search(**DATA)
     assert {values["batch_size"] for values in trials_of(tuner)} <= {16, 32}
-    assert len(tuner.get_best_models()) == 1
+    assert tuner.oracle.get_best_trials()[0].status == "COMPLETED"
 
 
 def test_a_tuner_builds_and_fits_by_itself(kt: Any, tmp_path: Path) -> None:
-    class Both(kt.RandomSearch):  # type: ignore[misc]
+    class Both(kt.RandomSearch):
         def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> Any:
             hp = trial.hyperparameters
             model = self.hypermodel.build(hp)
@@ -214,7 +241,7 @@ def test_a_tuner_builds_and_fits_by_itself(kt: Any, tmp_path: Path) -> None:
 def test_hooks_of_a_tuner(kt: Any, tmp_path: Path) -> None:
     heard: list[str] = []
 
-    class Hears(kt.RandomSearch):  # type: ignore[misc]
+    class Hears(kt.RandomSearch):
         def on_search_begin(self) -> None:
             heard.append("search begins")
 
@@ -251,10 +278,9 @@ def test_a_search_is_picked_up(kt: Any, tmp_path: Path) -> None:
     assert second.remaining_trials == 0
     second.search(**DATA)
     assert len(second.oracle.trials) == 2
-    np.testing.assert_array_equal(
-        second.get_best_models()[0].predict(X, verbose=0),
-        first.get_best_models()[0].predict(X, verbose=0),
-    )
+    if loads(kt):
+        models = [tuner.get_best_models()[0] for tuner in (first, second)]
+        assert loss_of(models[0]) == loss_of(models[1])
 
 
 # --- objectives -------------------------------------------------------------------------------
@@ -285,11 +311,10 @@ def test_a_list_of_objectives_of_fit(kt: Any, tmp_path: Path) -> None:
     tuner = kt.RandomSearch(simple, goals, max_trials=2, directory=tmp_path)
     tuner.search(**DATA)
     best = tuner.oracle.get_best_trials()[0]
-    loss, accuracy = (
-        best.metrics.get_best_value(name) for name in ("val_loss", "val_accuracy")
-    )
+    loss, accuracy = (best.metrics.get_best_value(name) for name in ("val_loss", "val_accuracy"))
     assert best.score == pytest.approx(loss - accuracy)
-    assert tuner.get_best_models()[0].evaluate(X, Y, verbose=0) == pytest.approx([loss, accuracy])
+    if loads(kt):
+        assert loss_of(tuner.get_best_models()[0]) == pytest.approx(loss, rel=1e-4)
 
 
 def test_no_objective_needs_a_number(kt: Any, tmp_path: Path) -> None:
@@ -311,7 +336,9 @@ class Loop(keras_tuner.HyperModel):
 
     def build(self, hp: Any) -> keras.Model:
         units = hp.Int("units", 2, 6, step=2)
-        return keras.Sequential([keras.Input((4,)), keras.layers.Dense(units), keras.layers.Dense(1)])
+        return keras.Sequential(
+            [keras.Input((4,)), keras.layers.Dense(units), keras.layers.Dense(1)]
+        )
 
     def fit(
         self, hp: Any, model: keras.Model, x: Any, y: Any, callbacks: Any = None, **kwargs: Any
@@ -443,7 +470,7 @@ def test_invalid_trials_are_retried(kt: Any, tmp_path: Path) -> None:
         build, "val_loss", max_retries_per_trial=2, max_consecutive_failed_trials=9,
         directory=tmp_path,
     )  # fmt: skip
-    tuner.search(**DATA)
+    without_training(tuner).search()
     assert built.count(4) == 3
     assert {trial.status for trial in tuner.oracle.trials.values()} == {"COMPLETED"}
 
@@ -461,8 +488,8 @@ def test_too_many_failures_end_the_search(kt: Any, tmp_path: Path) -> None:
     tuner = kt.RandomSearch(
         build, "val_loss", max_trials=9, max_consecutive_failed_trials=2, directory=tmp_path
     )
-    with pytest.raises(RuntimeError, match="max_consecutive_failed_trials|[Cc]onsecutive"):
-        tuner.search(**DATA)
+    with pytest.raises(RuntimeError, match="consecutive"):
+        without_training(tuner).search()
     assert len(built) == 3
 
 
@@ -486,7 +513,7 @@ def test_a_part_of_the_space(kt: Any, tmp_path: Path) -> None:
         simple, "val_loss", hyperparameters=hp, tune_new_entries=False, max_trials=3,
         directory=tmp_path,
     )  # fmt: skip
-    tuner.search(**DATA)
+    without_training(tuner).search()
     values = trials_of(tuner)
     assert {v["units"] for v in values} == {2}  # its default
     assert len({v["lr"] for v in values}) == 3
@@ -501,7 +528,7 @@ def test_some_values_are_fixed(kt: Any, tmp_path: Path) -> None:
         simple, "val_loss", hyperparameters=hp, tune_new_entries=True, max_trials=3,
         directory=tmp_path, seed=1,
     )  # fmt: skip
-    tuner.search(**DATA)
+    without_training(tuner).search()
     assert {v["lr"] for v in trials_of(tuner)} == {1e-4}
     assert len({v["units"] for v in trials_of(tuner)}) == 3
 
@@ -523,14 +550,6 @@ def test_compile_arguments_are_replaced(kt: Any, tmp_path: Path) -> None:
             compiled.append(self.model)
 
     tuner = kt.RandomSearch(
-        lambda hp: classifier(hp.Int("units", 2, 6)),
-        "val_sparse_top",
-        optimizer=keras.optimizers.SGD(0.5),
-        loss=keras.losses.SparseCategoricalCrossentropy(),
-        metrics=[keras.metrics.SparseTopKCategoricalAccuracy(1, name="sparse_top")],
-        max_trials=1,
-        directory=tmp_path,
-    ) if False else kt.RandomSearch(
         lambda hp: classifier(hp.Int("units", 2, 6)),
         kt.Objective("val_sparse_categorical_accuracy", "max"),
         optimizer=keras.optimizers.SGD(0.5),
@@ -557,7 +576,7 @@ def test_conditional_scopes(kt: Any, tmp_path: Path) -> None:
             return classifier()
 
     tuner = kt.GridSearch(build, "val_loss", directory=tmp_path)
-    tuner.search(x=X, y=Y, validation_data=(X, Y), verbose=0)
+    without_training(tuner).search()
     tried = [
         (v["model_type"], v["width"] if v["model_type"] == "wide" else v["depth"])
         for v in trials_of(tuner)
@@ -604,14 +623,13 @@ HALF: dict[int, float] = {0: 1.0, 1: 0.0}
          "validation weights", "steps"],
 )  # fmt: skip
 def test_data(kt: Any, build: Any, data: dict[str, Any], tmp_path: Path) -> None:
-    tuner = kt.RandomSearch(build, "val_loss", max_trials=2, directory=tmp_path, seed=1)
+    tuner = kt.RandomSearch(build, "val_loss", max_trials=1, directory=tmp_path, seed=1)
     tuner.search(**data, epochs=1, verbose=0)
-    best = tuner.oracle.get_best_trials()[0]
-    assert best.status == "COMPLETED"
-    model = tuner.get_best_models()[0]
+    (trial,) = tuner.oracle.trials.values()
+    assert trial.message is None
     part = slice(48, 64) if "validation_split" in data else slice(0, 64)
-    loss = model.evaluate(X[part], Y[part], verbose=0)
-    assert (loss if isinstance(loss, float) else loss[0]) == pytest.approx(best.score, rel=1e-4)
+    if loads(kt):
+        assert loss_of(tuner.get_best_models()[0], part) == pytest.approx(trial.score, rel=1e-4)
 
 
 def test_a_training_in_parts(kt: Any, tmp_path: Path) -> None:
@@ -650,10 +668,7 @@ def test_grids_are_the_same(tmp_path: Path) -> None:
         tuner: Any = package.GridSearch(
             deep, "val_loss", max_trials=12, directory=tmp_path / package.__name__
         )
-        tuner.run_trial = lambda trial, tuner=tuner: (
-            tuner.hypermodel.build(trial.hyperparameters) and 1.0
-        )
-        tuner.search()
+        without_training(tuner).search()
         tried.append(trials_of(tuner))
     assert tried[0] == tried[1]
 

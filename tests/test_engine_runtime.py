@@ -53,7 +53,9 @@ def rmsprop(values: Values) -> keras.Model:
     rate = S.ExponentialDecay(
         values["rate"], values["steps"], values["decay"], staircase=values["stairs"]
     )
-    optimizer = O.RMSprop(rate, values["rho"], momentum=values["momentum"], clipvalue=values["clip"])
+    optimizer = O.RMSprop(
+        rate, values["rho"], momentum=values["momentum"], clipvalue=values["clip"]
+    )
     noise = [L.Reshape((5, 1)), L.SpatialDropout1D(values["dropout"]), L.Flatten()]
     return dense(optimizer, layers=noise)
 
@@ -87,21 +89,19 @@ def nadam(values: Values) -> keras.Model:
 
 
 def trials(**options: tuple[Any, ...]) -> list[Values]:
-    return [dict(zip(options, values, strict=True)) for values in zip(*options.values(), strict=True)]
+    return [
+        dict(zip(options, values, strict=True)) for values in zip(*options.values(), strict=True)
+    ]
 
 
 CASES: Mapping[str, tuple[Callable[[Values], keras.Model], list[Values]]] = {
     "adamw": (
         adamw,
-        trials(
-            rate=(0.01, 0.003), decay=(0.1, 0.023), beta=(0.9, 0.85), dropout=(0.5, 0.123)
-        ),
+        trials(rate=(0.01, 0.003), decay=(0.1, 0.023), beta=(0.9, 0.85), dropout=(0.5, 0.123)),
     ),
     "dropout 0 and above": (
         adamw,
-        trials(
-            rate=(0.01, 0.01, 0.03), decay=(0.1,) * 3, beta=(0.9,) * 3, dropout=(0.0, 0.3, 0.0)
-        ),
+        trials(rate=(0.01, 0.01, 0.03), decay=(0.1,) * 3, beta=(0.9,) * 3, dropout=(0.0, 0.3, 0.0)),
     ),
     "sgd, cosine": (
         sgd,
@@ -177,7 +177,11 @@ def test_a_reused_model_trains_as_a_rebuilt_one(case: str) -> None:
 
 def test_integer_labels_are_smoothed_at_run_time() -> None:
     values = trials(
-        rate=(0.01, 0.03), beta=(0.9, 0.8), clip=(0.5, 0.1), smoothing=(0.1, 0.2), dropout=(0.0, 0.3)
+        rate=(0.01, 0.03),
+        beta=(0.9, 0.8),
+        clip=(0.5, 0.1),
+        smoothing=(0.1, 0.2),
+        dropout=(0.0, 0.3),
     )
     check_reuse(nadam, values, y=Y)
 
@@ -191,9 +195,12 @@ def test_a_piecewise_constant_schedule_is_part_of_the_structure() -> None:
     assert pool.misses == 2
 
 
+@pytest.mark.slow
 def test_steps_compiled_by_xla_have_the_same_bits() -> None:
     def make(values: Values) -> keras.Model:
-        return dense(O.AdamW(0.01, **values), jit_compile=True, layers=[L.Dropout(values["beta_1"] / 2)])
+        return dense(
+            O.AdamW(0.01, **values), jit_compile=True, layers=[L.Dropout(values["beta_1"] / 2)]
+        )
 
     check_reuse(make, trials(weight_decay=(0.1, 0.023), beta_1=(0.9, 0.85)))
 

@@ -66,7 +66,10 @@ def test_rungs_are_checked(options: dict[str, int], message: str) -> None:
         ([seen("a", 2.0, 0.0), seen("b", 1.0), seen("c", 3.0)], ("b", 3)),
         (
             [
-                *(seen(name, value, 9.0, 9.0) for name, value in zip("abc", (5, 4, 6), strict=True)),
+                *(
+                    seen(name, value, 9.0, 9.0)
+                    for name, value in zip("abc", (5, 4, 6), strict=True)
+                ),
                 *(seen(name, 8.0) for name in "defghi"),
             ],
             ("b", 9),
@@ -150,7 +153,12 @@ def test_trials_that_run_at_once_are_promoted_once() -> None:
 
 @pytest.mark.parametrize(
     ("curve", "expected"),
-    [((), math.inf), ((NAN,), math.inf), ((2.0, NAN, 1.0), 1.0), ((math.inf, -math.inf), -math.inf)],
+    [
+        ((), math.inf),
+        ((NAN,), math.inf),
+        ((2.0, NAN, 1.0), 1.0),
+        ((math.inf, -math.inf), -math.inf),
+    ],
 )
 def test_the_best_epoch_passes_over_what_is_no_number(
     curve: Sequence[Any], expected: float

@@ -1,4 +1,4 @@
-"""Searches: what they try, what they keep, and what they survive.
+"""Searches by `tune`: what they try, what they keep, and what ends them.
 
 Most run on `Curve`, whose learning curve is a formula, so that the best trial is known.
 """
@@ -6,9 +6,8 @@ Most run on `Curve`, whose learning curve is a formula, so that the best trial i
 from __future__ import annotations
 
 import gc
-import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,95 +16,17 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from tuning import CatalogHyperModel, Choice, Float, Space, TuningResult, sample, tune
+from tests.learning_curve import Curve, outcome, search, untrained
+from tuning import CatalogHyperModel, Choice, Float, Space, sample, tune
+from tuning.checkpoint import BEST
 from tuning.oracles import ALGORITHMS
-from tuning.store import write_json
-from tuning.tuners import CHECKPOINT
 from zoo.errors import DataError, OptionValueError, RunError
-
-# Keras 3.15 saves weights through TensorFlow arrays whose __array__ predates NumPy 2.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
-)
-
-
-COLLECT = gc.collect
-
-
-@pytest.fixture(autouse=True)
-def _no_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """KerasTuner collects garbage twice before each trial, which takes longer than these trials."""
-    monkeypatch.setattr(gc, "collect", lambda *_: 0)
 
 
 @pytest.fixture(autouse=True)
 def _session() -> Iterator[None]:
     yield
     keras.backend.clear_session(free_memory=False)
-
-
-Epoch = Callable[[dict[str, Any], int], None]
-
-
-def untrained() -> keras.Model:
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    model.stop_training = False
-    return model
-
-
-class Curve(keras_tuner.HyperModel):
-    """Reports val_loss = x + units + 1 / epoch without training."""
-
-    def __init__(self, at: Epoch | None = None) -> None:
-        super().__init__()
-        self.at = at  # called with the values and the epoch, before the epoch ends
-        self.started: list[float] = []  # x of every trial that was run
-
-    def build(self, hp: Any) -> keras.Model:
-        hp.Float("x", 0.0, 1.0)
-        hp.Choice("units", [1, 2, 3])
-        return untrained()
-
-    def fit(self, hp: Any, model: keras.Model, *args: Any, **options: Any) -> Any:
-        self.started.append(hp.values["x"])
-        history = keras.callbacks.History()
-        callbacks = [history, *options["callbacks"]]
-        for callback in callbacks:
-            callback.set_model(model)
-        history.on_train_begin()
-        for epoch in range(options.get("initial_epoch", 0), options["epochs"]):
-            model.set_weights([np.full((1, 1), epoch), np.zeros(1)])
-            if self.at is not None:
-                self.at(hp.values, epoch)
-            for callback in callbacks:
-                callback.on_epoch_end(epoch, self.logs(hp.values, epoch))
-            if model.stop_training:
-                break
-        return history
-
-    def logs(self, values: dict[str, Any], epoch: int) -> dict[str, float]:
-        return {"loss": 0.5, "val_loss": score(values, epoch)}
-
-
-def score(values: dict[str, Any], epoch: int) -> float:
-    return float(values["x"] + values["units"] + 1 / (epoch + 1))
-
-
-def search(model: Any = None, **options: Any) -> TuningResult:
-    options = {"trials": 4, "max_epochs": 2, "quiet": True} | options
-    return tune(Curve() if model is None else model, None, None, **options)
-
-
-def outcome(result: TuningResult) -> list[dict[str, Any]]:
-    """What two equal searches share: everything but the time."""
-    return result.leaderboard().drop(columns="seconds").to_dict("records")  # type: ignore[no-any-return]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    search(trials=2, directory=folder)
-    return folder
 
 
 # --- what is found ----------------------------------------------------------------------------
@@ -128,7 +49,7 @@ def test_the_best_trial_is_the_best_of_the_formula() -> None:
     np.testing.assert_allclose(table.score, table.x + table.units + 1 / 3)
     assert list(table.score) == sorted(table.score)
     assert list(table["rank"]) == [1, 2, 3, 4, 5, 6]
-    assert sorted(table.trial) == list("012345")
+    assert sorted(table.trial) == [f"000{number}" for number in range(6)]
     assert set(table.status) == {"completed"}
     assert set(table.epochs) == {3}
     assert result.best_hyperparameters == {"x": table.x[0], "units": table.units[0]}
@@ -168,7 +89,7 @@ def test_a_grid_is_searched_whole() -> None:
 def test_hyperband_promotes_the_best_and_drops_the_rest(tmp_path: Path) -> None:
     model = Curve()
     kept: list[set[str]] = []
-    model.at = lambda *_: kept.append({p.parent.name for p in tmp_path.rglob(CHECKPOINT)})
+    model.at = lambda *_: kept.append({p.parent.name for p in tmp_path.rglob(BEST)})
     result = search(model, algorithm="hyperband", trials=None, max_epochs=3, directory=tmp_path)
     # max_epochs=3, factor 3: a bracket of 3 trials of 1 epoch and 1 of the 3, then 2 of 3 epochs.
     trials = result._tuner.oracle.trials
@@ -179,22 +100,55 @@ def test_hyperband_promotes_the_best_and_drops_the_rest(tmp_path: Path) -> None:
     first_round = [v["x"] + v["units"] for v in values[:3]]
     assert values[3]["x"] + values[3]["units"] == min(first_round)
     assert max(map(len, kept)) == 4  # a round that is not decided, and the trial that goes on
-    assert len(list(tmp_path.rglob(CHECKPOINT))) == 1
+    assert len(list(tmp_path.rglob(BEST))) == 1
     assert result.best_model().get_weights()[0][0, 0] == 2
     assert not [name for name in result.best_hyperparameters if name.startswith("tuner/")]
 
 
-def test_only_the_best_checkpoint_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", [0, 1, 2, None])
+def test_only_the_best_weights_stay(keep: int | None, tmp_path: Path) -> None:
     model = Curve()
-    at_start: list[int] = []
-    model.at = lambda *_: at_start.append(len(list(tmp_path.rglob(CHECKPOINT))))
-    result = search(model, directory=tmp_path, max_epochs=1, trials=5)
-    assert at_start == [0, 1, 1, 1, 1]
-    (checkpoint,) = tmp_path.rglob(CHECKPOINT)
-    assert checkpoint.parent.name == f"trial_{result.leaderboard().trial[0]}"
-    checkpoint.unlink()
-    with pytest.raises(RunError, match=r"weights of trial \d are gone"):
+    most: list[int] = []
+    model.at = lambda *_: most.append(len(list(tmp_path.rglob(BEST))))
+    result = search(model, directory=tmp_path, max_epochs=1, trials=5, keep=keep)
+    assert max(most) == {0: 0, 1: 1, 2: 2, None: 4}[keep]  # before the first epoch of the last
+    kept = {path.parent.name for path in tmp_path.rglob(BEST)}
+    assert kept == {f"trial_{name}" for name in result.leaderboard().trial[:keep]}
+    assert {path.name for path in (tmp_path / "search").glob("trial_*")} == kept
+    if not keep:
+        for path in tmp_path.rglob(BEST):
+            path.unlink()
+        with pytest.raises(RunError, match=r"The weights are gone: .* see `keep`"):
+            result.best_model()
+
+
+def test_weights_that_are_not_the_model_s(tmp_path: Path) -> None:
+    result = search(trials=1, directory=tmp_path)
+    (path,) = tmp_path.rglob(BEST)
+    path.write_bytes(b"torn")
+    with pytest.raises(RunError, match="are damaged"):
         result.best_model()
+
+
+def test_what_a_result_writes(tmp_path: Path) -> None:
+    def at(values: dict[str, Any], epoch: int) -> None:
+        if len(model.started) == 2:
+            raise ValueError("not this one")
+
+    model = Curve(at)
+    result = search(model, directory=tmp_path, keep=None)
+    summary = result.summary()
+    assert summary.algorithm == "random"
+    assert [trial.trial for trial in summary.trials] == ["0000", "0001", "0002", "0003"]
+    assert [trial.status for trial in summary.trials].count("failed") == 1
+    assert summary.trials[1].reason == "ValueError: not this one"
+    assert summary.ranked()[0].values == result.best_hyperparameters
+    files = [path for path in (tmp_path / "search").rglob("*") if path.is_file()]
+    assert summary.disk_bytes == sum(path.stat().st_size for path in files)
+    page = result.report(tmp_path / "page.html").read_text()
+    assert "not this one" in page
+    folder = result.hparams(tmp_path / "board")
+    assert len(list(folder.glob("**/events*"))) == 1 + 4
 
 
 def test_a_temporary_folder_goes_with_the_result() -> None:
@@ -202,7 +156,7 @@ def test_a_temporary_folder_goes_with_the_result() -> None:
     folder = Path(result._tuner.project_dir)
     assert folder.exists()
     del result
-    COLLECT()
+    gc.collect()
     assert not folder.parent.exists()
 
 
@@ -245,9 +199,9 @@ def test_same_seed_same_training() -> None:
     for state in (1, 2):
         np.random.seed(state)  # noqa: NPY002 - the global state that must not matter
         model = CatalogHyperModel(mlp, space=SPACE)
-        result = tune(model, DATA, DATA, trials=2, max_epochs=1, quiet=True)
+        result = tune(model, DATA, DATA, trials=2, max_epochs=1, algorithm="random", quiet=True)
         best = result.best_model()
-        runs.append((str(outcome(result)), result.histories, best.get_weights()))
+        runs.append((outcome(result), result.histories, best.get_weights()))
     assert runs[0][:2] == runs[1][:2]
     for first, second in zip(runs[0][2], runs[1][2], strict=True):
         np.testing.assert_array_equal(first, second)
@@ -258,7 +212,7 @@ def test_same_seed_same_training() -> None:
 
 
 def test_seeds_differ_and_zero_is_one() -> None:
-    runs = [[row["x"] for row in outcome(search(seed=seed, trials=2))] for seed in (0, 0, 1)]
+    runs = [list(search(seed=seed, trials=2).leaderboard().x) for seed in (0, 0, 1)]
     assert runs[0] == runs[1]
     assert len({*runs[0], *runs[2]}) == 4  # not even shifted against each other
 
@@ -276,14 +230,14 @@ def test_every_trial_has_its_own_weights() -> None:
     assert len(set(initial)) == 3
 
 
-@pytest.mark.parametrize("algorithm", ["random", "bayesian", "grid", "hyperband"])
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS])
 def test_the_first_trial_of_a_space_takes_its_defaults(algorithm: str) -> None:
     oracle = ALGORITHMS[algorithm].create("val_loss", trials=20, max_epochs=3, seed=1)
     oracle.defaults_first = True
     hp = oracle.get_space()
     sample(hp, SPACE)
     oracle.update_space(hp)
-    values = oracle.populate_space("00")["values"]
+    values = oracle.populate_space("0000")["values"]
     assert values["learning_rate"] == pytest.approx(1e-2)
     assert values["dropout"] == pytest.approx(0.3)
     assert (values["optimizer"], values["batch_size"]) == ("sgd", 50)
@@ -305,79 +259,6 @@ def test_mixed_precision_outlives_the_cleared_session() -> None:
     assert set(policies) == {"mixed_bfloat16"}
 
 
-# --- interruptions ----------------------------------------------------------------------------
-
-
-def interrupted(trial: int) -> Curve:
-    """A model that interrupts the search before the second epoch of a trial, counted from 0."""
-
-    def at(_: dict[str, Any], epoch: int) -> None:
-        if len(model.started) == trial + 1 and epoch == 1:
-            raise KeyboardInterrupt
-
-    model = Curve(at)
-    return model
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "trial"),
-    [("random", 0), ("random", 3), ("grid", 0), ("grid", 3), ("hyperband", 3), ("bayesian", 3)],
-)
-def test_a_resumed_search_equals_one_never_interrupted(
-    algorithm: str, trial: int, tmp_path: Path
-) -> None:
-    trials = 5 if algorithm == "bayesian" else 4  # the last two are not random
-    options = {"algorithm": algorithm, "trials": trials, "max_epochs": 3, "seed": 3}
-    whole = search(directory=tmp_path / "whole", **options)
-    with pytest.raises(KeyboardInterrupt):
-        search(interrupted(trial), directory=tmp_path / "broken", **options)
-    rest = Curve()
-    resumed = search(rest, directory=tmp_path / "broken", **options)
-    assert str(outcome(resumed)) == str(outcome(whole))
-    assert resumed.histories == whole.histories
-    assert len(rest.started) == trials - trial  # finished trials are not run again
-    assert resumed.seconds == pytest.approx(resumed.leaderboard().seconds.sum())
-
-
-@pytest.mark.parametrize("algorithm", ["random", "grid"])
-def test_more_trials_on_resume(algorithm: str, tmp_path: Path) -> None:
-    whole = search(algorithm=algorithm, trials=5)
-    search(algorithm=algorithm, trials=3, directory=tmp_path)
-    model = Curve()
-    resumed = search(model, algorithm=algorithm, trials=5, directory=tmp_path)
-    assert len(model.started) == 2
-    assert str(outcome(resumed)) == str(outcome(whole))
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "write"), [*(("random", write) for write in range(18)), ("grid", 15)]
-)
-def test_an_interruption_before_any_write(
-    algorithm: str, write: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A start writes 2 files and a trial 8; two trials are done or begun when it happens."""
-    writes = []
-
-    def interrupted_write(path: Any, content: Any) -> None:
-        writes.append(path)
-        if len(writes) == write + 1:
-            raise KeyboardInterrupt
-        write_json(path, content)
-
-    options = {"algorithm": algorithm, "max_epochs": 1, "trials": 2 if algorithm == "random" else 3}
-    with monkeypatch.context() as patch:
-        patch.setattr("tuning.oracles.write_json", interrupted_write)
-        patch.setattr("tuning.tuners.write_json", interrupted_write)
-        with pytest.raises(KeyboardInterrupt):
-            search(directory=tmp_path, **options)
-    states = [json.loads(path.read_text()) for path in tmp_path.glob("search/trial_*/trial.json")]
-    done = sum(state["status"] == "COMPLETED" for state in states)
-    model = Curve()
-    resumed = search(model, directory=tmp_path, **options)
-    assert len(model.started) == options["trials"] - done
-    assert str(outcome(resumed)) == str(outcome(search(**options)))
-
-
 def test_part_of_a_bayesian_search_is_random() -> None:
     for trials, random in ((5, 3), (30, 10), (300, 20), (None, None)):
         oracle = ALGORITHMS["bayesian"].create("val_loss", trials=trials, max_epochs=1, seed=1)
@@ -386,7 +267,8 @@ def test_part_of_a_bayesian_search_is_random() -> None:
 
 def test_time_budget(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clock = [0.0]
-    monkeypatch.setattr("tuning.tuners.monotonic", lambda: clock[0])
+    for module in ("tuner", "engine"):
+        monkeypatch.setattr(f"tuning.{module}.monotonic", lambda: clock[0])
 
     def at(_: dict[str, Any], epoch: int) -> None:
         clock[0] += 10  # seconds per epoch
@@ -408,7 +290,7 @@ def test_time_budget(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_no_time_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(100))
-    monkeypatch.setattr("tuning.tuners.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("tuning.tuner.monotonic", lambda: next(ticks))
     with pytest.raises(RunError, match="No trial was begun within `time_budget`"):
         search(time_budget=0.5)
 
@@ -428,7 +310,9 @@ def test_failed_trials_do_not_end_the_search(capsys: pytest.CaptureFixture[str])
     assert list(table["rank"][:2]) == [1, 2]
     assert table["rank"][2:].isna().all()
     assert table.score[2:].isna().all()
-    assert result.failures == dict.fromkeys("02345", "ValueError: epoch 0 is bad")
+    assert result.failures == dict.fromkeys(
+        ["0000", "0002", "0003", "0004", "0005"], "ValueError: epoch 0 is bad"
+    )
     out, err = capsys.readouterr()
     assert out == ""
     lines = err.splitlines()
@@ -446,8 +330,8 @@ def test_a_trial_that_diverges_fails_at_once(value: float) -> None:
             return super().logs(values, epoch) | ({"val_loss": value} if bad else {})
 
     result = search(Diverging(), trials=3, max_epochs=5)
-    assert result.failures == {"1": f"val_loss is {value} in epoch 2"}
-    assert len(result.histories["1"]["val_loss"]) == 2
+    assert result.failures == {"0001": f"val_loss is {value} in epoch 2"}
+    assert len(result.histories["0001"]["val_loss"]) == 1  # epochs that count
     assert list(result.leaderboard().status) == ["completed", "completed", "failed"]
 
 
@@ -458,7 +342,7 @@ def test_a_score_that_is_nan_fails_the_trial() -> None:
             return math.nan if len(self.started) == 1 else 0.25
 
     result = search(Once(), trials=2)
-    assert result.failures == {"0": "val_loss is nan"}
+    assert result.failures == {"0000": "val_loss is not a number"}
     assert result.leaderboard().score[0] == 0.25
 
 
@@ -467,66 +351,11 @@ def test_all_trials_fail() -> None:
         raise MemoryError(f"trial {len(model.started)} is too large")
 
     model = Curve(at)
-    with pytest.raises(RunError, match=r"^All 5 trials failed; trial 0: MemoryError: trial 1 is"):
+    with pytest.raises(
+        RunError, match=r"^All 5 trials failed; trial 0000: MemoryError: trial 1 is"
+    ):
         search(model, trials=5)
     assert len(model.started) == 5
-
-
-# --- folders that cannot be used --------------------------------------------------------------
-
-FILES = ["oracle.json", "search.json", "settings.json", "trial_1/trial.json", "trial_1/record.json"]
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_torn_file_is_named(name: str, finished: Path) -> None:
-    path = finished / "search" / name
-    whole = path.read_bytes()
-    try:
-        for torn in (whole[: len(whole) // 2] if len(whole) > 2 else b"{", b"", b"\xff\xfe"):
-            path.write_bytes(torn)
-            with pytest.raises(RunError, match=rf"search/{name} is cut off .*resume=False") as info:
-                search(trials=2, directory=finished)
-            assert not isinstance(info.value, ValueError)
-    finally:
-        path.write_bytes(whole)
-
-
-@pytest.mark.parametrize("name", ["oracle.json", "trial_1/trial.json"])
-def test_a_state_that_is_not_complete(name: str, finished: Path) -> None:
-    path = finished / "search" / name
-    whole = path.read_bytes()
-    try:
-        path.write_text("{}")
-        with pytest.raises(RunError, match="cannot go on: its state is not complete"):
-            search(trials=2, directory=finished)
-    finally:
-        path.write_bytes(whole)
-
-
-def test_other_settings_are_another_search(finished: Path) -> None:
-    with pytest.raises(
-        RunError, match="has algorithm='random', seed=0, got algorithm='grid', seed=1"
-    ):
-        search(trials=2, directory=finished, algorithm="grid", seed=1)
-    assert len(search(trials=2, directory=finished).histories) == 2  # nothing was lost
-
-
-def test_a_foreign_folder_is_not_touched(tmp_path: Path) -> None:
-    (tmp_path / "search").mkdir()
-    (tmp_path / "search/thesis.txt").write_text("precious")
-    for resume in (True, False):
-        with pytest.raises(RunError, match="it is no search of this package"):
-            search(directory=tmp_path, resume=resume)
-    assert (tmp_path / "search/thesis.txt").read_text() == "precious"
-
-
-def test_resume_false_starts_again(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    search(directory=tmp_path, trials=3)
-    model = Curve()
-    result = search(model, directory=tmp_path, trials=2, resume=False, seed=1)
-    assert len(model.started) == len(result.histories) == 2
-    assert (tmp_path / "notes.txt").exists()
 
 
 # --- options ----------------------------------------------------------------------------------
@@ -535,12 +364,12 @@ def test_resume_false_starts_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "rule"),
     [
-        ({"algorithm": "asha"}, "one of random, grid, hyperband, bayesian; got algorithm='asha'"),
-        ({"algorithm": "tpe"}, "`algorithm` must be one of"),
-        ({"algorithm": "bohb"}, "`algorithm` must be one of"),
+        ({"algorithm": "smac"}, "one of random, .*, asha, tpe, bohb; got algorithm='smac'"),
         ({"algorithm": "bayes"}, "Did you mean bayesian"),
-        ({"workers": 2}, "`workers` must be 1, .* got workers=2"),
+        ({"workers": 0}, "`workers` must be a number of processes of at least 1; got workers=0"),
         ({"workers": "ray"}, "got workers='ray'"),
+        ({"plateau": 0}, "`plateau` must be at least 1 trial, or None; got plateau=0"),
+        ({"keep": -1}, "`keep` must be at least 0, or None for all; got keep=-1"),
         ({"trials": 0}, "`trials` must be a whole number of at least 1; got trials=0"),
         ({"trials": 2.5}, "`trials` must be a whole number"),
         ({"trials": None}, "`trials` must be a number with algorithm='random'"),
@@ -602,7 +431,7 @@ def test_a_fit_must_return_the_objective() -> None:
 
 
 def test_build_must_return_a_model() -> None:
-    with pytest.raises(OptionValueError, match="to return a valid Keras Model"):
+    with pytest.raises(OptionValueError, match=r"must return a compiled keras\.Model"):
         search(lambda hp: hp.Float("x", 0, 1))
 
 
@@ -611,3 +440,40 @@ def test_data_is_checked() -> None:
         tune(Curve(), (X, X[:3]), None)
     with pytest.raises(DataError, match="`validation` must be"):
         tune(Curve(), None, (X,))
+
+
+# --- the default algorithm, and searches that stop by themselves ------------------------------
+
+
+def test_asha_is_the_default_and_promotes() -> None:
+    result = tune(Curve(), None, None, max_epochs=9, trials=9, quiet=True)
+    table = result.leaderboard()
+    assert len(table) == 9
+    assert sorted(table.epochs)[:6] == [1] * 6
+    assert 9 in set(table.epochs)
+    best = table[table.epochs == 9].iloc[0]
+    assert best.x + best.units == min(table.x + table.units)
+
+
+def test_plateau_ends_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+    class Flat(Curve):
+        def logs(self, values: dict[str, Any], epoch: int) -> dict[str, float]:
+            return {"loss": 0.5, "val_loss": 1.0}
+
+    result = search(Flat(), trials=20, plateau=3, quiet=False)
+    assert len(result.histories) == 4
+    assert "stopped: no better score in 3 trials" in capsys.readouterr().err
+
+
+def test_curve_stopping_ends_hopeless_trials() -> None:
+    class Slow(Curve):
+        def logs(self, values: dict[str, Any], epoch: int) -> dict[str, float]:
+            level = 0.1 if len(self.started) == 1 else 5.0
+            return {"loss": 0.5, "val_loss": level + 1 / (epoch + 1)}
+
+    result = search(Slow(), trials=2, max_epochs=30, curve_stopping=True)
+    table = result.leaderboard().sort_values("trial")
+    first, second = table.epochs
+    assert (first, second < 30) == (30, True)
+    assert list(table.status) == ["completed", "stopped"]
+    assert "not expected to reach the best score" in result.summary().trials[1].reason

@@ -339,7 +339,7 @@ def test_a_factory_is_called_for_every_epoch() -> None:
         hp, model, _numbers, None, epochs=5, initial_epoch=2, seed=100, callbacks=[seen], verbose=0
     )
     assert seen.means == pytest.approx([102, 103, 104])
-    assert int(model.optimizer.iterations) == 5 * 3  # schedules go on where the first 2 epochs end
+    assert int(model.optimizer.iterations) == 3 * 3
 
 
 def test_epoch_batches_count_the_last_smaller_one() -> None:
@@ -370,8 +370,10 @@ def test_fit_arguments_of_each_kind() -> None:
     assert positional == arrays
     assert options == {"validation_data": arrays, "batch_size": 4, "callbacks": []}
     only = keras.callbacks.Callback()
-    given = fit_arguments(data_set, None, batch_size=4, seed=0, callbacks=[only])
+    given = fit_arguments(data_set, None, batch_size=None, seed=0, callbacks=[only])
     assert given == ((data_set,), {"callbacks": [only]})
+    (other,), _ = fit_arguments(data_set, None, batch_size=5, seed=0)
+    assert [len(x) for x, _ in other] == [5, 5]  # tf.data can be batched anew
     _, options = fit_arguments(_numbers, _numbers, batch_size=5, seed=3)
     assert options["shuffle"] is False
     (x, _), _ = list(options["validation_data"])
@@ -478,8 +480,9 @@ def test_hypermodel_errors() -> None:
         CatalogHyperModel(create).declare_hyperparameters(keras_tuner.HyperParameters())
     with pytest.raises(OptionValueError, match="Call prepare"):
         CatalogHyperModel(create, space=default_space()).build(keras_tuner.HyperParameters())
-    with pytest.raises(OptionValueError, match="`batch_size` cannot be tuned"):
-        CatalogHyperModel(create, space=default_space()).prepare(_numbers(4, 0), epochs=1)
+    batches = EpochBatches(_numbers, 4, seed=0)
+    with pytest.raises(OptionValueError, match="`batch_size` cannot be tuned on a EpochBatches"):
+        CatalogHyperModel(create, space=default_space()).prepare(batches, epochs=1)
     fixed = CatalogHyperModel(create, space={"batch_size": Fixed(4)})
     fixed.prepare(_numbers(4, 0), epochs=1)
     any_data = CatalogHyperModel(create)
@@ -504,7 +507,7 @@ def _search(console: Console, *, quiet: bool = False) -> SearchProgress:
     with SearchProgress("val_loss", trials=4, quiet=quiet, console=console) as progress:
         progress.resume([10.0], 0.9)
         progress.trial_begin(2, epochs=3)
-        progress.epoch_end(1, 0.75)
+        progress.epoch_end(2, 1, 0.75)
         progress.trial_end(2, score=0.5, best=0.5, seconds=20.0, reason="")
         progress.trial_begin(3, epochs=3)
         progress.trial_end(3, score=None, best=0.5, seconds=0.0, reason="val_loss is nan")
@@ -583,9 +586,12 @@ def test_names_resolve_and_tune_stays_a_function() -> None:
     assert dir(tuning) == sorted(tuning.__all__)
     importlib.import_module("tuning.tune")
     assert callable(tuning.tune)
-    assert tuning.RandomSearch is keras_tuner.RandomSearch
-    with pytest.raises(AttributeError, match="no attribute 'ASHA'"):
-        _ = tuning.ASHA
+    for name in ("HyperModel", "HyperParameters", "Objective", "errors"):
+        assert getattr(tuning, name) is getattr(keras_tuner, name)
+    for name in ("RandomSearch", "GridSearch", "Hyperband", "BayesianOptimization", "ASHA", "TPE"):
+        assert issubclass(getattr(tuning, name), keras_tuner.Tuner)
+    with pytest.raises(AttributeError, match="no attribute 'SMAC'"):
+        _ = tuning.SMAC
 
 
 def test_import_is_light() -> None:

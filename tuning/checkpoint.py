@@ -19,6 +19,8 @@ from zoo.errors import RunError
 
 STATE = "state.safetensors"
 BEST = "best.safetensors"
+# Keras turns its sign at the end of a callback's first epoch.
+DERIVED = ("min_delta",)
 PLAIN = (bool, int, float, type(None))  # texts, such as a log folder, are no state
 
 
@@ -159,7 +161,7 @@ def _plain_attributes(callback: keras.callbacks.Callback) -> dict[str, Any]:
     state = {}
     for name, value in vars(callback).items():
         value = value.item() if isinstance(value, np.generic) else value
-        if isinstance(value, PLAIN):
+        if isinstance(value, PLAIN) and name not in DERIVED:
             state[name] = value
     return state
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 
 from tuning import checkpoint
 from tuning.checkpoint import BEST, STATE, TrainingState
-from tuning.data import array_batches, class_weights, is_rows, smaller_batches
+from tuning.data import array_batches, can_rebatch, class_weights, is_rows, smaller_batches
 from tuning.loop import as_tensors, epoch_loop
 from tuning.reuse import CompiledModel, CompiledModels
 
@@ -69,8 +70,9 @@ class TrainingEngine:
     """
 
     def __init__(self, *, compiled_models: int = 16, whole_epochs: bool = True) -> None:
-        self.compiled = CompiledModels(compiled_models)
-        self.whole_epochs = whole_epochs and keras.backend.backend() in ("tensorflow", "jax")
+        compiles = keras.backend.backend() in ("tensorflow", "jax")
+        self.compiled = CompiledModels(compiled_models if compiles else 0)
+        self.whole_epochs = whole_epochs and compiles
         self._tensors: list[tuple[tuple[int, ...], Any, Any]] = []
 
     def prepare(self, fresh: keras.Model, run: TrialRun, batch: Any = None) -> keras.Model:
@@ -82,7 +84,7 @@ class TrainingEngine:
             batch: Some rows of the data, to build a model that has no input shape yet.
         """
         if not fresh.built and batch is not None:
-            fresh.build(keras.tree.map_structure(lambda a: (None, *np.shape(a)[1:]), batch))
+            _build(fresh, keras.tree.map_structure(lambda a: (None, *np.shape(a)[1:]), batch))
         usable = fresh.built and getattr(fresh, "compiled", False) and fresh.optimizer is not None
         compiled = self.compiled.adopt(fresh) if usable else CompiledModel(fresh)
         compiled.model.fit = TrialFit(self, compiled, run)
@@ -213,13 +215,13 @@ class TrialFit:
             data = smaller_batches(train[0], run.halvings)
             return {"x": data, "shuffle": shuffle and not can_rebatch(data)}
         if can_rebatch(train[0]):  # a tf.data.Dataset, which Keras cannot shuffle
-            return {"x": train[0]}
+            return {"x": train[0], "shuffle": False}
         return named | {"batch_size": batch_size, "shuffle": shuffle}
 
     def _history(self, seen: Mapping[str, int]) -> keras.callbacks.History:
         """Returns the metrics of all epochs of the trial's training but for those seen before."""
         state, model = self._run.state, self._compiled.model
-        history = keras.callbacks.History() if model.history is None else model.history
+        history = getattr(model, "history", None) or keras.callbacks.History()
         new = {name: values[seen.get(name, 0) :] for name, values in state.history.items()}
         history.history = {name: values for name, values in new.items() if values}
         history.epoch = list(range(state.epoch - _length(history.history), state.epoch))
@@ -338,7 +340,8 @@ class EpochRecorder(keras.callbacks.Callback):
             checkpoint.write_weights(self.model, run.folder / BEST)
         if self._resumable:
             self._write_state(number)
-        reason = run.report(number, numbers, monotonic() - self._began)
+        began, self._began = self._began, monotonic()
+        reason = run.report(number, numbers, self._began - began)
         if reason:
             run.stopped = reason
             state.stopped = True
@@ -368,11 +371,21 @@ def asks_for_batches(callback: Any) -> bool:
     hooks = ("batch_begin", "batch_end")
     names = [f"on_{kind}{hook}" for kind in ("", "train_", "test_") for hook in hooks]
     if isinstance(callback, keras.callbacks.ModelCheckpoint):
-        return callback.save_freq != "epoch"
+        return bool(callback.save_freq != "epoch")
     if isinstance(callback, keras.callbacks.LambdaCallback):
         return any(name in vars(callback) for name in names)
     base = keras.callbacks.Callback
     return any(getattr(type(callback), name) is not getattr(base, name) for name in names)
+
+
+def _build(model: keras.Model, shapes: Any) -> None:
+    """Builds a model for inputs of these shapes, if that can be done without data."""
+    if isinstance(model, keras.Sequential):
+        model.build(shapes)
+        return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*had a build config", UserWarning)
+        model.build_from_config({"input_shape": shapes})
 
 
 def _split(train: Any, share: float) -> tuple[Any, Any]:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from zoo.errors import OptionValueError
 
 FEWEST_EPOCHS = 5  # two coefficients and a shape need more points than they have degrees of freedom
+MOST_EPOCHS = 50  # evenly spread, of a longer curve; they bound the time
 SAMPLES = 200
 CHANCE = 0.05
-TOLERANCE = 1.5  # squared error, as a multiple of the least, of a shape that fits as well
-POWERS = 0.25 * 2.0 ** np.arange(0, 3.5, 0.5)  # of a power law: epoch ** -power
-DECAYS = 0.5 * 2.0 ** np.arange(0, 6.5, 0.5)  # of an exponential, in the time to the last epoch
+TOLERANCE = 2.0  # squared error, as a multiple of the least, of a shape that fits as well
+POWERS = 0.25 * 2.0 ** np.arange(0, 3.25, 0.25)  # of a power law: epoch ** -power
+DECAYS = 0.5 * 2.0 ** np.arange(0, 6.25, 0.25)  # of an exponential, in the time to the last epoch
 
 
 def hopeless(curve: Sequence[float], best: float, last_epoch: int, *, seed: int) -> bool:
@@ -50,8 +51,10 @@ def hopeless(curve: Sequence[float], best: float, last_epoch: int, *, seed: int)
         return False
     if last_epoch == len(curve):
         return True
-    epochs = np.arange(1, len(seen) + 1)[finite]
-    ends = _ends(epochs, seen[finite], last_epoch, np.random.default_rng(seed))
+    known = np.flatnonzero(finite)
+    if len(known) > MOST_EPOCHS:
+        known = known[np.linspace(0, len(known) - 1, MOST_EPOCHS).round().astype(int)]
+    ends = _ends(known + 1, seen[known], last_epoch, np.random.default_rng(seed))
     return bool(np.mean(ends < best) < CHANCE)
 
 
@@ -71,17 +74,16 @@ def _ends(
 ) -> NDArray[np.float64]:
     """Returns what the bootstrapped curves reach at the last epoch, (SAMPLES,)."""
     count = len(values)
-    drawn = rng.integers(count, size=(SAMPLES, count))
-    weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=count) / count
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=SAMPLES) / count
     shapes = _shapes(epochs, last_epoch)
     at_end = _shapes(np.array([last_epoch]), last_epoch)[:, 0]
     # Weighted least squares of one offset and one factor, for all draws and shapes at once.
     mean_x, mean_y = weights @ shapes.T, (weights @ values)[:, None]
     var_x = np.maximum(weights @ (shapes**2).T - mean_x**2, 1e-12)
     var_y = (weights @ values**2)[:, None] - mean_y**2
-    slope = np.maximum((weights @ (shapes * values).T - mean_x * mean_y) / var_x, 0.0)
-    residual = var_y - 2 * slope * (weights @ (shapes * values).T - mean_x * mean_y)
-    residual = np.maximum(residual + slope**2 * var_x, 0.0)
+    covariance = weights @ (shapes * values).T - mean_x * mean_y
+    slope = np.maximum(covariance / var_x, 0.0)
+    residual = np.maximum(var_y - 2 * slope * covariance + slope**2 * var_x, 0.0)
     close = residual <= TOLERANCE * residual.min(axis=1, keepdims=True)
     chosen = (close * rng.random(close.shape)).argmax(axis=1)
     row = np.arange(SAMPLES)

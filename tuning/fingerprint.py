@@ -281,7 +281,7 @@ class _Reader:
             value = value.fget if isinstance(value, property) else value.func
         if isinstance(value, types.FunctionType) and not self._is_known(value):
             self._read_code(value)
-        elif isinstance(value, PLAIN | np.ndarray | list | tuple | Mapping):
+        elif isinstance(value, (*PLAIN, np.ndarray, list, tuple, Mapping)):
             self.read(value)
 
     def _read_function(self, function: Any) -> None:
@@ -357,11 +357,11 @@ def _is_transparent(part: Any) -> bool:
     kind = type(part)
     if isinstance(part, keras.Operation | keras.Loss | keras.Metric | keras.optimizers.Optimizer):
         return True
-    plain = kind.__reduce__ is object.__reduce__ or _is_derived(kind)
+    plain = vars(object)["__reduce__"] is getattr(kind, "__reduce__", None) or _is_derived(kind)
     return plain and hasattr(part, "__dict__") and not isinstance(part, types.ModuleType)
 
 
-def is_keras_class(kind: type) -> bool:
+def _is_derived(kind: type) -> bool:
     """Returns whether a class is derived from one of Keras'."""
     return any(base.__module__.split(".")[0] in KNOWN for base in kind.__mro__)
 

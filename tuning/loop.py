@@ -91,7 +91,6 @@ class TensorFlowLoop:
         model = self._model
         compiled = tf.function(step, jit_compile=True) if model.jit_compile else step
 
-        @tf.autograph.experimental.do_not_convert
         def run(data: Batches, order: Any, batch_size: Any) -> Any:
             rows = tf.shape(order)[0]
 
@@ -105,7 +104,8 @@ class TensorFlowLoop:
             )
             return model.get_metrics_result()
 
-        return run
+        unconverted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(run)
+        return unconverted
 
 
 class JaxLoop:
@@ -122,7 +122,7 @@ class JaxLoop:
     def __init__(self, model: keras.Model, numbers: RuntimeNumbers | None) -> None:
         self._model = model
         self._numbers = numbers or RuntimeNumbers([])
-        self._functions: dict[bool, Any] = {}
+        self._functions: dict[bool, tuple[Any, int]] = {}
 
     def train(self, data: Batches, order: np.ndarray, batch_size: int) -> dict[str, float]:
         """Trains one epoch.
@@ -152,9 +152,8 @@ class JaxLoop:
         full = math.floor(len(order) / batch_size) * batch_size
         for rows in (order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1)):
             if rows.size:
-                self._discover(state, data, rows, training=training)
-                function = self._function(training=training)
-                state = function(state, self._numbers.arrays(), data, rows)
+                function, count = self._function(state, data, rows, training=training)
+                state = function(state, self._numbers.arrays()[:count], data, rows)
         for group, values in zip(variables, state, strict=True):
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)
@@ -168,19 +167,18 @@ class JaxLoop:
             groups.append(model.optimizer.variables)
         return (*(list(group) for group in groups), list(model.metrics_variables))
 
-    def _discover(self, state: Any, data: Batches, rows: np.ndarray, *, training: bool) -> None:
-        """Traces once without compiling, to learn which run-time values a step reads."""
-        import jax
-
-        if training in self._functions:
-            return
-        jax.eval_shape(self._scan(training=training), state, [], data, rows)
-
-    def _function(self, *, training: bool) -> Any:
+    def _function(
+        self, state: Any, data: Batches, rows: np.ndarray, *, training: bool
+    ) -> tuple[Any, int]:
+        """Returns the function, and how many of the run-time values it takes."""
         import jax
 
         if training not in self._functions:
-            self._functions[training] = jax.jit(self._scan(training=training), donate_argnums=0)
+            run = self._scan(training=training)
+            with self._numbers.discover():  # traces without compiling
+                jax.eval_shape(run, state, [], data, rows)
+            count = len(self._numbers.arrays())
+            self._functions[training] = jax.jit(run, donate_argnums=0), count
         return self._functions[training]
 
     def _scan(self, *, training: bool) -> Callable[..., Any]:

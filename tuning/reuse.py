@@ -20,6 +20,8 @@ from tuning.fingerprint import NotReusableError, fingerprint
 from tuning.runtime import RuntimeNumbers
 from tuning.sites import bind, optimizers, sites
 
+MOST_STALE = 8  # dropped models whose prepared kernels stay in memory
+
 
 @dataclass
 class CompiledModel:
@@ -95,6 +97,14 @@ class CompiledModels:
         self.hits = 0
         self.misses = 0
         self.reasons: dict[str, int] = {}
+        self._gone = 0  # compiled models that were dropped since `is_stale`
+
+    def is_stale(self) -> bool:
+        """Returns whether what TensorFlow prepared for models that are gone should be dropped."""
+        stale = self._gone >= MOST_STALE
+        if stale:
+            self._gone = 0
+        return stale
 
     def adopt(self, fresh: keras.Model) -> CompiledModel:
         """Returns a compiled model that trains as the fresh one would.
@@ -103,11 +113,13 @@ class CompiledModels:
             fresh: A built and compiled model, just initialised.
         """
         if not self._size:
+            self._gone += 1
             return CompiledModel(fresh)
         try:
             key = fingerprint(fresh)
         except NotReusableError as error:
             self.reasons[str(error)] = self.reasons.get(str(error), 0) + 1
+            self._gone += 1
             return CompiledModel(fresh)
         values = [place.value for place in sites(fresh)]
         for known in list(self._entries.get(key, ())):
@@ -129,6 +141,7 @@ class CompiledModels:
         while sum(map(len, self._entries.values())) > self._size:
             oldest = next(iter(self._entries))
             self._entries[oldest].pop(0)
+            self._gone += 1
             if not self._entries[oldest]:
                 del self._entries[oldest]
         return compiled

@@ -16,11 +16,13 @@ from typing import Any, Protocol
 import keras
 import keras_tuner
 import numpy as np
-from keras_tuner.errors import FailedTrialError, FatalTypeError, FatalValueError
+from keras_tuner.errors import FailedTrialError, FatalError, FatalTypeError, FatalValueError
 from keras_tuner.src.engine import tuner_utils
+from keras_tuner.src.engine.objective import DefaultObjective
 
 from tuning.checkpoint import STATE, TrainingState
 from tuning.engine import EpochRecorder, TrainingEngine, TrialRun
+from tuning.session import begin_trial
 from tuning.store import write_json
 from zoo.errors import RunError
 
@@ -250,11 +252,7 @@ class TrialRunner:
         return result
 
     def _build(self, hp: Any, seed: tuple[int, ...]) -> keras.Model:
-        # Keras' automatic names begin anew, and mixed precision is lost with them.
-        keras.utils.clear_session(free_memory=False)
-        keras.config.set_dtype_policy(self.policy)
-        state = np.random.SeedSequence(seed).generate_state(1)
-        keras.utils.set_random_seed(int(state[0]))
+        begin_trial(seed, self.policy, keep_kernels=not self.engine.compiled.is_stale())
         model = self.build(hp)
         if not isinstance(model, keras.Model):
             raise FatalTypeError(
@@ -269,7 +267,7 @@ class TrialRunner:
     def _check_epoch(self, logs: Mapping[str, float], epoch: int) -> None:
         objective = self.objective
         if self.plain_fit and objective is not None and not objective.has_value(logs):
-            raise FatalValueError(no_objective(objective, logs))
+            raise no_objective(objective, logs)
         watched = {"loss": logs.get("loss", 0.0)}
         if objective is not None and objective.has_value(logs):
             watched[objective.name] = float(objective.get_value(logs))
@@ -299,10 +297,15 @@ def score(results: Any, objective: Any) -> tuple[dict[str, float], int]:
     return metrics, tuner_utils.get_best_step(results, objective)
 
 
-def no_objective(objective: Any, metrics: Mapping[str, Any]) -> str:
-    """Returns the message for metrics that do not hold the objective."""
+def no_objective(objective: Any, metrics: Mapping[str, Any]) -> FatalError:
+    """Returns the error of metrics that do not hold the objective."""
     names = ", ".join(sorted(metrics))
-    return f"`objective` must be one of {names}; got objective={objective.name!r}."
+    if isinstance(objective, DefaultObjective):
+        return FatalTypeError(
+            f"`objective` must be one of {names}, unless HyperModel.fit or run_trial returns a "
+            "single float when `objective` is left unspecified."
+        )
+    return FatalValueError(f"`objective` must be one of {names}; got objective={objective.name!r}.")
 
 
 def copy_callbacks(callbacks: Any) -> list[Any]:
@@ -353,7 +356,7 @@ def _check_result(result: Any, objective: Any) -> None:
         return
     metrics = getattr(result, "history", result)
     if isinstance(metrics, Mapping) and not objective.has_value(metrics):
-        raise FatalValueError(no_objective(objective, metrics))
+        raise no_objective(objective, metrics)
 
 
 def _stored(result: Any) -> Any:

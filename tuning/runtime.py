@@ -13,6 +13,7 @@ such as `Dropout.rate` or `Adam.beta_1`. While a step is traced it behaves like 
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,11 +51,15 @@ class RuntimeNumbers:
         self._derived: dict[Any, RuntimeNumber] = {}
         self._guards: dict[Any, Guard] = {}
         self._variables: dict[tuple[RuntimeNumber, str], Any] = {}
-        self._inputs: dict[tuple[RuntimeNumber, str], Any] | None = None
+        self._inputs: dict[tuple[RuntimeNumber, str], Any] = {}
+        self._discovers = False
         self.roots = [
-            RuntimeNumber(self, lambda index=index: self._values[index])
+            RuntimeNumber(self, functools.partial(self._value, index))
             for index in range(len(self._values))
         ]
+
+    def _value(self, index: int) -> Number:
+        return self._values[index]
 
     def fit(self, values: Sequence[Number]) -> bool:
         """Returns whether the traces made so far are right for other values."""
@@ -77,21 +82,26 @@ class RuntimeNumbers:
         return [np.asarray(number.value, dtype) for number, dtype in self._variables]
 
     @contextmanager
+    def discover(self) -> Iterator[None]:
+        """Notes which numbers a trace reads, one that is made only to learn that."""
+        self._discovers = True
+        try:
+            yield
+        finally:
+            self._discovers = False
+
+    @contextmanager
     def as_arguments(self, arrays: Sequence[Any]) -> Iterator[None]:
         """Makes numbers read from the arguments of the step that is being traced.
 
-        A number first read now takes its present value as a constant; see `count`.
+        Args:
+            arrays: The first of the step's `arrays`.
         """
         self._inputs = dict(zip(self._variables, arrays, strict=False))
         try:
             yield
         finally:
-            self._inputs = None
-
-    @property
-    def count(self) -> int:
-        """How many numbers, by dtype, traces read so far."""
-        return len(self._variables)
+            self._inputs = {}
 
     def derive(self, key: Any, compute: Callable[[], Number]) -> RuntimeNumber:
         """Returns the number of an expression, the same one whenever it is met again."""
@@ -111,9 +121,13 @@ class RuntimeNumbers:
             dtype = keras.config.floatx() if isinstance(number.value, float) else "int32"
         if keras.backend.backend() == "tensorflow":
             return self._variable(number, dtype).read_value()
-        self._variables.setdefault((number, dtype), None)
-        constant = np.asarray(number.value, dtype)
-        return constant if self._inputs is None else self._inputs.get((number, dtype), constant)
+        if self._discovers:
+            self._variables.setdefault((number, dtype), None)
+        elif (number, dtype) in self._inputs:
+            return self._inputs[number, dtype]
+        elif _is_tracing():  # by who does not pass the values as arguments
+            self.ask(number, repr, repr)
+        return np.asarray(number.value, dtype)
 
     def _variable(self, number: RuntimeNumber, dtype: str) -> Any:
         if (number, dtype) not in self._variables:
@@ -253,6 +267,14 @@ class RuntimeNumber:
 
     def __repr__(self) -> str:
         return repr(self.value)
+
+
+def _is_tracing() -> bool:
+    if keras.backend.backend() != "jax":
+        return False
+    import jax
+
+    return isinstance(jax.numpy.zeros(()), jax.core.Tracer)
 
 
 def _static_value(tensor: Any) -> Any:

@@ -73,17 +73,15 @@ class Site:
     @property
     def value(self) -> Number:
         """The number."""
-        value: Number = getattr(self.owner, self.attribute)
-        return value
+        value = getattr(self.owner, self.attribute)
+        return value if type(value) in (int, float) else float(value)
 
     def bind(self, number: RuntimeNumber) -> None:
         """Puts a runtime number in the number's place; configs go on showing a plain number."""
-        setattr(self.owner, self.attribute, number)
-        arguments = getattr(self.owner, "_fn_kwargs", {})  # of a loss made of a function
-        if self.attribute in arguments:
-            arguments[self.attribute] = number
-        if "get_config" not in vars(self.owner):
-            self.owner.get_config = functools.partial(_plain_config, type(self.owner), self.owner)
+        for attributes in _attributes(self.owner):
+            if self.attribute in attributes:
+                attributes[self.attribute] = number
+        _show_plain_config(self.owner)
 
 
 def is_keras(instance: object) -> bool:
@@ -106,7 +104,7 @@ def sites(model: keras.Model) -> list[Site]:
         Site(owner, attribute)
         for owner in _owners(model)
         for attribute in runtime_attributes(owner)
-        if type(getattr(owner, attribute, None)) in (int, float)
+        if _is_number(vars(owner).get(attribute))
     ]
 
 
@@ -123,6 +121,7 @@ def bind(model: keras.Model) -> RuntimeNumbers:
         schedule = getattr(optimizer, "_learning_rate", None)
         if _is_folded(schedule):
             optimizer._learning_rate = FoldedSchedule(schedule)
+            _show_plain_config(optimizer)
     return numbers
 
 
@@ -138,15 +137,15 @@ class FoldedSchedule(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, schedule: Any) -> None:
         super().__init__()
-        self._schedule = schedule
+        self.schedule = schedule
 
     def __call__(self, step: Any) -> Any:
         """Returns the learning rate of a step."""
-        return FOLDED[type(self._schedule).__name__](self._schedule, step)
+        return FOLDED[type(self.schedule).__name__](self.schedule, step)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the schedule's own config."""
-        config: dict[str, Any] = self._schedule.get_config()
+        config: dict[str, Any] = self.schedule.get_config()
         return config
 
 
@@ -221,12 +220,40 @@ def _is_folded(schedule: Any) -> bool:
     return plain and getattr(schedule, "warmup_target", None) is None
 
 
-def _plain_config(kind: type, owner: Any) -> dict[str, Any]:
-    config = kind.get_config(owner)
-    return {
-        name: value.value if isinstance(value, RuntimeNumber) else value
-        for name, value in config.items()
-    }
+def _attributes(owner: Any) -> list[dict[str, Any]]:
+    """Returns the attributes of an object, and the arguments of a loss made of a function."""
+    return [vars(owner), vars(owner).get("_fn_kwargs", {})]
+
+
+def _is_number(value: Any) -> bool:
+    if type(value) in (int, float):
+        return True
+    # `L1` makes a tensor of its number.
+    return bool(keras.ops.is_tensor(value) and keras.ops.ndim(value) == 0)
+
+
+def _show_plain_config(owner: Any) -> None:
+    if "get_config" not in vars(owner):
+        owner.get_config = functools.partial(_plain_config, type(owner), owner)
+
+
+def _plain_config(kind: Any, owner: Any) -> dict[str, Any]:
+    """Returns the config of an object whose numbers are bound, without asking for their values."""
+    places = [
+        (attributes, name, value)
+        for attributes in _attributes(owner)
+        for name, value in attributes.items()
+        if isinstance(value, RuntimeNumber | FoldedSchedule)
+    ]
+    for attributes, name, bound in places:
+        plain = bound.value if isinstance(bound, RuntimeNumber) else bound.schedule
+        attributes[name] = plain
+    try:
+        config: dict[str, Any] = kind.get_config(owner)
+    finally:
+        for attributes, name, bound in places:
+            attributes[name] = bound
+    return config
 
 
 def _bind_dropout(layer: Any) -> None:

@@ -19,7 +19,7 @@ from tuning.halving import Observation, best
 
 STARTUP = 10  # random draws before the first model, as Optuna has it
 ENOUGH = 11  # observations that make an epoch worth modelling: Optuna takes two of them for good
-RANDOM_SHARE = 0.25  # of the draws where trials stop at different epochs: early ranks may mislead
+RANDOM_SHARE = 1 / 3  # as in BOHB, where trials stop at different epochs: early ranks may mislead
 MOST_BEST, MOST_OTHERS = 25, 125  # handed to Optuna, whose time grows with them
 
 
@@ -30,7 +30,7 @@ def suggest(
 
     The model is of the latest epoch that enough trials have reached, each judged by its best epoch
     until then. Where trials stop at different epochs, the earliest stop is not modelled, since
-    what learns fastest is seldom what ends best, and every fourth draw is random.
+    what learns fastest is seldom what ends best, and every third draw is random.
 
     Args:
         parameters: KerasTuner hyperparameters, parents before their conditional children.

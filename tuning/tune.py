@@ -149,6 +149,7 @@ def tune(
     plateau: int | None = None,
     curve_stopping: bool | None = None,
     keep: int | None = 1,
+    fused: int = 1,
     quiet: bool = False,
 ) -> TuningResult:
     """Searches the hyperparameters of a model.
@@ -184,6 +185,8 @@ def tune(
         curve_stopping: End a trial whose learning curve is not expected to reach the best score;
             None does so for bohb only.
         keep: Number of best trials whose weights stay on the disk; None is all.
+        fused: On JAX, number of trials of one structure that are trained at once, where that can be
+            done and pays; 1 trains them one after the other.
         quiet: Show no progress.
 
     Raises:
@@ -222,6 +225,7 @@ def tune(
         project_name=PROJECT,
         overwrite=not resume,
         workers=workers,
+        fused=fused,
         time_budget=time_budget,
         keep=keep,
         progress=progress,

@@ -20,6 +20,7 @@ from tuning.engine import TrainingEngine
 from tuning.oracle import SearchOracle
 from tuning.progress import SearchProgress
 from tuning.runner import BUILD_CONFIG, Task, TrialRunner, failure, score
+from tuning.session import trials
 from tuning.store import locked, open_project, read_json
 from zoo.errors import OptionValueError
 
@@ -40,6 +41,9 @@ class EngineTuner(keras_tuner.Tuner):
         overwrite: Delete a search that is there; otherwise go on with it.
         executions_per_trial: Trainings per trial, whose results are averaged.
         workers: Number of processes that run trials; 1 runs them in this one.
+        fused: On JAX, number of trials of one structure that are trained at once, in one compiled
+            call; 1 trains them one after the other. Where it cannot be or does not pay, it is not
+            done.
         time_budget: Seconds of this session after which no trial and no epoch is begun.
         keep: Number of best trials whose weights stay on the disk; None is all.
         compiled_models: How many compiled models to keep for trials of the same structure; 0
@@ -65,6 +69,7 @@ class EngineTuner(keras_tuner.Tuner):
         overwrite: bool = False,
         executions_per_trial: int = 1,
         workers: int = 1,
+        fused: int = 1,
         time_budget: float | None = None,
         keep: int | None = 10,
         compiled_models: int = 16,
@@ -74,7 +79,7 @@ class EngineTuner(keras_tuner.Tuner):
         settings: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        _check_options(workers, time_budget, keep)
+        _check_options(workers, fused, time_budget, keep)
         if hypermodel is None and type(self).run_trial is EngineTuner.run_trial:
             raise OptionValueError(
                 "`hypermodel` must be a build function or a HyperModel where the tuner has no "
@@ -89,15 +94,19 @@ class EngineTuner(keras_tuner.Tuner):
             executions_per_trial=executions_per_trial,
             **options,
         )
-        self.workers = workers
+        self.workers, self.fused = workers, fused
         self.time_budget = time_budget
         self.keep = keep
         goal = oracle.objective
         self.progress = progress or SearchProgress(goal.name, trials=oracle.max_trials, quiet=quiet)
         self.notes: dict[str, list[str]] = {}
-        self.engine_options = {"compiled_models": compiled_models, "whole_epochs": whole_epochs}
+        self.engine_options: dict[str, Any] = {
+            "compiled_models": compiled_models,
+            "whole_epochs": whole_epochs,
+        }
         self.worker_counts: dict[int, tuple[int, int, Mapping[str, int]]] = {}
         self._began = monotonic()
+        self._spent: dict[str, float] = {}  # by running trials, before this run
         self._stored: set[str] = set()  # trials with files
         about = {
             "tuner": type(self).__name__,
@@ -148,15 +157,19 @@ class EngineTuner(keras_tuner.Tuner):
         self.runner.batch = _some_rows(args, kwargs)
         records = self.oracle.seconds
         finished = [records[name] for name in self.oracle.end_order]
-        with locked(Path(self.project_dir)), self.progress:
+        with locked(Path(self.project_dir)), self.progress, trials():
             self.progress.resume(finished, self.best_score())
             self.on_search_begin()
-            if self.workers == 1:
-                self._search_here(args, kwargs)
-            else:
+            if self.workers > 1:
                 from tuning.workers import search_with_workers
 
                 search_with_workers(self, args, kwargs)
+            elif self.fused > 1:
+                from tuning.fused import search_fused
+
+                search_fused(self, args, kwargs)
+            else:
+                self._search_here(args, kwargs)
             self.on_search_end()
             self._delete_files()
             self.oracle.end_session(monotonic() - self._began)
@@ -195,7 +208,7 @@ class EngineTuner(keras_tuner.Tuner):
         self, trial: Any, epoch: int, logs: Mapping[str, float], seconds: float
     ) -> str | None:
         """Records an epoch of a trial; returns why it must stop now, or None."""
-        reason = self.oracle.report(trial.trial_id, epoch, logs, seconds)
+        reason: str | None = self.oracle.report(trial.trial_id, epoch, logs, seconds)
         objective = self.oracle.objective
         score = float(objective.get_value(logs)) if objective.has_value(logs) else None
         self.progress.epoch_end(int(trial.trial_id) + 1, epoch + 1, score)
@@ -208,6 +221,7 @@ class EngineTuner(keras_tuner.Tuner):
     def trial_began(self, trial: Any) -> None:
         """Announces a trial."""
         self._stored.add(trial.trial_id)
+        self._spent[trial.trial_id] = self.oracle.seconds[trial.trial_id]
         first, last = self.oracle.epochs_of(trial)
         self.progress.trial_begin(int(trial.trial_id) + 1, last, first)
         self.on_trial_begin(trial)
@@ -219,7 +233,7 @@ class EngineTuner(keras_tuner.Tuner):
 
     def trial_ended(self, trial: Any, seconds: float, reason: str | None = None) -> None:
         """Records that a trial's run has ended, and deletes what is not needed any more."""
-        spent = self.oracle.seconds[trial.trial_id]
+        spent = self.oracle.seconds[trial.trial_id] - self._spent.pop(trial.trial_id, 0.0)
         notes = self.notes.pop(trial.trial_id, [])
         try:
             self.oracle.end_trial(
@@ -249,16 +263,16 @@ class EngineTuner(keras_tuner.Tuner):
         """Returns what the engine did: models compiled, models used again, and why not."""
         compiled = self.runner.engine.compiled
         counts = [(compiled.hits, compiled.misses, compiled.reasons), *self.worker_counts.values()]
-        hits, misses = (sum(count[index] for count in counts) for index in (0, 1))
+        hits, misses = sum(count[0] for count in counts), sum(count[1] for count in counts)
         reasons: dict[str, int] = {}
         for count in counts:
-            for reason, trials in count[2].items():
-                reasons[reason] = reasons.get(reason, 0) + trials
+            for reason, runs in count[2].items():
+                reasons[reason] = reasons.get(reason, 0) + runs
         lines = []
         if hits:
             lines.append(f"{hits} of {hits + misses} runs took a model that was compiled before")
-        for reason, trials in reasons.items():
-            lines.append(f"{trials} runs compiled their model anew: {reason}")
+        for reason, runs in reasons.items():
+            lines.append(f"{runs} runs compiled their model anew: {reason}")
         return lines
 
     def load_model(self, trial: Any) -> keras.Model:
@@ -286,23 +300,23 @@ class EngineTuner(keras_tuner.Tuner):
             trial = self.oracle.create_trial(self.tuner_id)
             if trial.status != "RUNNING":
                 break
-            self._run_here(trial, args, kwargs)
+            self.trial_began(trial)
+            self._settle(trial, lambda: self.run_trial(trial, *args, **kwargs))  # noqa: B023
         if self.oracle.stop_reason:
             self.progress.line(f"stopped: {self.oracle.stop_reason}")
 
-    def _run_here(self, trial: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    def _settle(self, trial: Any, train: Callable[[], Any], seconds: float | None = None) -> None:
         began = monotonic()
-        self.trial_began(trial)
         reason = None
         try:
-            results = self.run_trial(trial, *args, **kwargs)
+            results = train()
             reason = self._stop_reasons.pop(trial.trial_id, None)
             self.trial_succeeded(trial, *score(results, self.oracle.objective))
         except FatalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever fails a trial is its result
             trial.status, trial.message, reason = failure(error)
-        self._run_tail(trial, monotonic() - began, reason)
+        self._run_tail(trial, monotonic() - began if seconds is None else seconds, reason)
 
     def _run_tail(self, trial: Any, seconds: float, reason: str | None) -> None:
         self.trial_ended(trial, seconds, reason)
@@ -351,7 +365,8 @@ class EngineTuner(keras_tuner.Tuner):
 
     @property
     def _stop_reasons(self) -> dict[str, str]:
-        return self.__dict__.setdefault("_reasons", {})
+        reasons: dict[str, str] = self.__dict__.setdefault("_reasons", {})
+        return reasons
 
 
 class _Here:
@@ -377,10 +392,15 @@ class _Here:
         self._tuner.notes.setdefault(self._trial.trial_id, []).append(text)
 
 
-def _check_options(workers: int, time_budget: float | None, keep: int | None) -> None:
+def _check_options(workers: int, fused: int, time_budget: float | None, keep: int | None) -> None:
     if not isinstance(workers, int) or workers < 1:
         raise OptionValueError(
             f"`workers` must be a number of processes of at least 1; got workers={workers!r}."
+        )
+    if not isinstance(fused, int) or fused < 1 or (fused > 1 and workers > 1):
+        raise OptionValueError(
+            "`fused` must be a number of trials of at least 1, and 1 where `workers` is above 1; "
+            f"got fused={fused!r}, workers={workers}."
         )
     if time_budget is not None and not time_budget > 0:
         raise OptionValueError(

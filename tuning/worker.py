@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import numpy as np
+
+if TYPE_CHECKING:
+    from tuning.runner import TrialRunner
 
 HEARTBEAT_S = 1.0
 PR_SET_PDEATHSIG = 1  # Linux: signal this process when its parent dies
@@ -180,10 +183,10 @@ class Parent:
 def run(parent: Parent, payload: Payload) -> None:
     """Runs the trials that the search sends, until it sends None."""
     import keras
-    import keras_tuner
 
     from tuning.engine import TrainingEngine
     from tuning.runner import TrialRunner
+    from tuning.session import trials
 
     keras.config.set_floatx(payload.floatx)
     keras.config.set_dtype_policy(payload.policy)
@@ -195,6 +198,13 @@ def run(parent: Parent, payload: Payload) -> None:
         **payload.runner,
     )
     parent.send("ready")
+    with trials():
+        _run_trials(parent, payload, runner)
+
+
+def _run_trials(parent: Parent, payload: Payload, runner: TrialRunner) -> None:
+    import keras_tuner
+
     while (task := parent.receive()) is not None:
         hp = keras_tuner.HyperParameters.from_config(dict(task.hyperparameters))
         began = monotonic()
