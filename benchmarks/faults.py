@@ -2,9 +2,9 @@
 
 A search is killed with SIGKILL again and again until it is finished, in this process or in several:
 with workers it is one of them or the process of the search itself. Then it is compared with the
-same search left alone: every trial ended exactly once, the leaderboard is the same (for ASHA and TPE
-with several workers, whose suggestions depend on what ends first: every curve equals that of the
-same values and number run alone), and of each trial at most the epoch that ran was run again.
+same search left alone: every trial ended exactly once, the leaderboard is the same (for ASHA and
+TPE with several workers, whose suggestions depend on what ends first: every curve equals that of
+the same values and number run alone), and of each trial at most the epoch that ran was run again.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ import numpy as np
 import tuning
 import tuning.tuner
 import tuning.tuners
-from tuning.runner import Task
 from recipes.versions import versions
+from tuning.runner import Task
 
 ROWS = 192
 SEARCHES = ("random", "grid", "asha", "tpe")
@@ -55,7 +55,7 @@ class EpochLog(keras.callbacks.Callback):
         time.sleep(0.02)  # so that kills meet every part of an epoch
 
 
-class Model(keras_tuner.HyperModel):  # type: ignore[misc]
+class Model(keras_tuner.HyperModel):
     """A small classifier; `seed_of_trial` makes its trials known to the log."""
 
     def __init__(self, log: str) -> None:
@@ -156,7 +156,7 @@ def run_alone(trials: dict[str, Any], folder: Path) -> None:
 
 def leaderboard(folder: Path) -> dict[str, Any]:
     """Returns per trial its values, its curves and its score, read from the journal."""
-    trials: dict[str, Any] = {}
+    trials: dict[str | None, Any] = {}
     for line in (folder / "search" / "journal.jsonl").read_text().splitlines():
         event = json.loads(line[9:])
         trial = trials.setdefault(event.get("trial"), {"epochs": {}, "ends": 0})
@@ -168,8 +168,7 @@ def leaderboard(folder: Path) -> dict[str, Any]:
             trial |= {"score": event["score"], "status": event["status"], "ends": trial["ends"] + 1}
         if event["event"] == "start":
             trial["starts"] = trial.get("starts", 0) + 1
-    trials.pop(None, None)
-    return trials
+    return {name: trial for name, trial in trials.items() if name is not None}
 
 
 def redone(folder: Path) -> int:

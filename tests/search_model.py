@@ -50,14 +50,14 @@ class Killer(keras.callbacks.Callback):
         self._marker = marker
         self._again = again
 
-    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         """Kills in the third epoch."""
         if epoch == 2 and (self._again or not self._marker.exists()):
             self._marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Killed(keras_tuner.HyperModel):  # type: ignore[misc]
+class Killed(keras_tuner.HyperModel):
     """The model, whose trials of depth 2 kill their process every time."""
 
     def __init__(self, marker: Path) -> None:

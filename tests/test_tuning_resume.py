@@ -275,7 +275,6 @@ def test_a_line_that_was_cut_off_is_dropped(finished: Path, tmp_path: Path) -> N
     whole = path.read_bytes()
     begin = whole.rstrip(b"\n").rindex(b"\n") + 1
     events = len(Journal(path).read())
-    assert events == EVENTS
     for length in (begin + 1, (begin + len(whole)) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         assert len(Journal(path).read()) == events - 1

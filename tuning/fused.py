@@ -195,10 +195,13 @@ class FusedModels(CompiledModels):
         return compiled
 
     def _model(self, fresh: keras.Model, kind: Hashable) -> CompiledModel:
-        """Returns the model of a trial that has ended, with the fresh one's state, or the fresh one.
+        """Returns the model of an ended trial, in the fresh one's state, or else the fresh one.
 
-        Its metrics are made, which takes longer than all else about a small model. The variables of
-        an optimizer depend on what is 0, so the kind of a model must tell.
+        What Keras makes for a model's first training takes longer than a small model's epoch.
+
+        Args:
+            fresh: The model of a trial.
+            kind: What equal models share; what is 0 too, on which an optimizer's variables depend.
         """
         for known, compiled in self._models:
             if known == kind and not compiled.loop.thread.is_alive() and not compiled.changed():

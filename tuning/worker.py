@@ -68,7 +68,7 @@ class Payload:
         return payload
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(cloudpickle.Pickler):
     def __init__(self, file: Any, folder: Path) -> None:
         super().__init__(file)
         self._folder = folder
