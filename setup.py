@@ -38,7 +38,12 @@ DEV = [  # pinned: the checks must not change by themselves
     "mypy==2.4.1",
     "scikit-image==0.26.0",  # photographs for the tests
 ]
-BENCH = ["keras-hub", "kimm"]  # compared with, never imported by the packages
+BENCH = [  # compared with or measured on, never imported by the packages
+    "keras-hub",
+    "kimm",
+    "onnxruntime",  # the LCBench surrogate
+    "pyarrow",  # the Adult table
+]
 
 setup(
     name="keras-zoo",

@@ -93,6 +93,7 @@ def test_results_of_other_methods_are_kept(
             return np.array([[values["momentum"]] * EPOCHS for values in configurations])
 
     monkeypatch.setattr(oracles, "Surrogate", FakeSurrogate)
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "1.0")  # it may not be installed
     output = tmp_path / "results" / "o.json"
     for name in ("random", "asha"):
         arguments = ["x", "--surrogate", "d", "--methods", name, "--seeds", "2"]

@@ -22,6 +22,7 @@ from tests.fake_tuner import (
 from tuning.halving import Observation
 from tuning.oracle import SearchOracle
 from tuning.oracles import (
+    ALGORITHMS,
     AshaOracle,
     BohbOracle,
     HyperbandOracle,
@@ -282,6 +283,13 @@ def test_states_that_may_be_promoted_are_needed() -> None:
 def test_rungs_are_checked() -> None:
     with pytest.raises(OptionValueError, match="`factor`"):
         make("asha", factor=1)
+
+
+def test_each_rung_has_twice_the_epochs_of_the_one_before() -> None:
+    oracle = ALGORITHMS["asha"].create("val_loss", trials=9, max_epochs=51, seed=0, first=2)
+    assert isinstance(oracle, AshaOracle)
+    assert oracle.rungs == (2, 4, 8, 16, 51)  # no step of less than a doubling
+    assert oracle.factor == 3
 
 
 def test_the_estimator_sees_scores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -169,7 +169,7 @@ class SearchOracle(SearchState):
             return None
         if math.isinf(self._best_loss):  # nothing to compare with
             return None
-        from tuning.extrapolation import hopeless  # takes SciPy
+        from tuning.extrapolation import hopeless
 
         goal = self.max_epochs or last
         seed = derived_seed(self.seed, int(trial_id), epoch)

@@ -179,7 +179,7 @@ class ASHA(_NamedTuner):
         max_epochs: Epochs of a trial that is never stopped. Learning-rate schedules should end
             here.
         factor: One in `factor` trials goes on.
-        first: Epochs of the first rung.
+        first: Epochs of the first rung; each following one has twice as many (`growth`).
         seed: In [0, 2**32); the same seed gives the same search. None draws one.
         **options: KerasTuner's other arguments and those of `EngineTuner`.
     """
