@@ -117,8 +117,6 @@ class Simulation:
 
 def make(algorithm: str, *, trials: int | None = 9, seed: int = 3, **options: Any) -> SearchOracle:
     trials = None if algorithm == "hyperband" else trials
-    if algorithm in ("asha", "bohb"):
-        options = {"growth": 3} | options
     return ALGORITHMS[algorithm].create(
         "val_loss", trials=trials, max_epochs=MAX_EPOCHS, seed=seed, **options
     )

@@ -285,8 +285,10 @@ def test_rungs_are_checked() -> None:
         make("asha", factor=1)
 
 
-def test_each_rung_has_twice_the_epochs_of_the_one_before() -> None:
-    oracle = ALGORITHMS["asha"].create("val_loss", trials=9, max_epochs=51, seed=0, first=2)
+def test_rungs_may_be_closer_than_the_share_that_goes_on() -> None:
+    oracle = ALGORITHMS["asha"].create(
+        "val_loss", trials=9, max_epochs=51, seed=0, first=2, growth=2
+    )
     assert isinstance(oracle, AshaOracle)
     assert oracle.rungs == (2, 4, 8, 16, 51)  # no step of less than a doubling
     assert oracle.factor == 3

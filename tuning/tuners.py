@@ -179,7 +179,8 @@ class ASHA(_NamedTuner):
         max_epochs: Epochs of a trial that is never stopped. Learning-rate schedules should end
             here.
         factor: One in `factor` trials goes on.
-        first: Epochs of the first rung; each following one has twice as many (`growth`).
+        first: Epochs of the first rung; each following one has `growth` times as many, which is
+            `factor` if not given.
         seed: In [0, 2**32); the same seed gives the same search. None draws one.
         **options: KerasTuner's other arguments and those of `EngineTuner`.
     """
