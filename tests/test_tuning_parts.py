@@ -597,4 +597,4 @@ def test_names_resolve_and_tune_stays_a_function() -> None:
 def test_import_is_light() -> None:
     heavy = "{'keras', 'keras_tuner', 'tensorflow', 'pandas', 'rich', 'numpy'}"
     code = f"import sys, tuning; sys.exit(', '.join({heavy} & set(sys.modules)) or 0)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

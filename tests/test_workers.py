@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import keras
 import pytest
 
 import tuning
@@ -117,3 +118,24 @@ def test_large_arrays_are_shared_and_stay_the_same_array(tmp_path: Path) -> None
     assert read.runner["batch"] is read.fit[0][0] is read.fit[1]["validation_data"][0]
     assert (read.fit[0][0] == x).all()
     assert [path.name for path in tmp_path.glob("*.npy")] == ["0.npy"]
+
+
+def test_the_best_epoch_of_all_trainings_is_kept(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class OnlyTheFirstLearns(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if len(seen) >= 4:
+                self.model.optimizer.learning_rate = 0.0
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            seen.append(logs["val_loss"])
+
+    options = {"max_trials": 1, "executions_per_trial": 2, "callbacks": [OnlyTheFirstLearns()]}
+    tuner = search(tuning.RandomSearch, tmp_path, workers=1, **options)
+    assert len(seen) == 8
+    assert min(seen[:4]) < min(seen[4:])
+    x, y = rows()
+    model = tuner.get_best_models()[0]
+    found = model.evaluate(x[72:], y[72:], batch_size=16, verbose=0)[0]
+    assert found == pytest.approx(min(seen), rel=1e-6)

@@ -31,7 +31,7 @@ def as_tensors(data: Any) -> Any:
     return keras.tree.map_structure(convert, data)
 
 
-def epoch_loop(model: keras.Model, numbers: RuntimeNumbers | None) -> TensorFlowLoop | JaxLoop:
+def epoch_loop(model: keras.Model, numbers: RuntimeNumbers | None) -> EpochLoop:
     """Returns the loop of the present backend.
 
     Args:
@@ -43,7 +43,34 @@ def epoch_loop(model: keras.Model, numbers: RuntimeNumbers | None) -> TensorFlow
     return TensorFlowLoop(model)
 
 
-class TensorFlowLoop:
+class EpochLoop:
+    """Epochs of a model, each in one call."""
+
+    def train(self, data: Batches, order: np.ndarray, batch_size: int) -> dict[str, float]:
+        """Trains one epoch.
+
+        Args:
+            data: Arrays of n rows each.
+            order: Rows in the order in which they are seen (n,).
+            batch_size: Rows per step; the last batch may be smaller.
+
+        Returns:
+            The metrics.
+        """
+        return self._run(data, order, batch_size, training=True)
+
+    def test(self, data: Batches, batch_size: int) -> dict[str, float]:
+        """Evaluates on all rows in their order."""
+        rows = len(keras.tree.flatten(data)[0])
+        return self._run(data, np.arange(rows, dtype="int32"), batch_size, training=False)
+
+    def _run(
+        self, data: Batches, order: np.ndarray, batch_size: int, *, training: bool
+    ) -> dict[str, float]:
+        raise NotImplementedError
+
+
+class TensorFlowLoop(EpochLoop):
     """Epochs of a model as two TensorFlow functions, which serve any number and size of batches.
 
     Args:
@@ -57,32 +84,15 @@ class TensorFlowLoop:
         self._train = tf.function(self._loop(model.train_step), reduce_retracing=True)
         self._test = tf.function(self._loop(model.test_step), reduce_retracing=True)
 
-    def train(self, data: Batches, order: np.ndarray, batch_size: int) -> dict[str, float]:
-        """Trains one epoch.
-
-        Args:
-            data: Arrays of n rows each.
-            order: Rows in the order in which they are seen (n,).
-            batch_size: Rows per step; the last batch may be smaller.
-
-        Returns:
-            The metrics.
-        """
-        return self._run(self._train, data, order, batch_size)
-
-    def test(self, data: Batches, batch_size: int) -> dict[str, float]:
-        """Evaluates on all rows in their order."""
-        rows = len(keras.tree.flatten(data)[0])
-        return self._run(self._test, data, np.arange(rows, dtype="int32"), batch_size)
-
     def _run(
-        self, function: Callable[..., Any], data: Batches, order: np.ndarray, batch_size: int
+        self, data: Batches, order: np.ndarray, batch_size: int, *, training: bool
     ) -> dict[str, float]:
         import tensorflow as tf
 
-        model = self._model
-        model.reset_metrics()
-        logs = function(data, tf.constant(order), tf.constant(batch_size))
+        self._model.reset_metrics()
+        logs = (self._train if training else self._test)(
+            data, tf.constant(order), tf.constant(batch_size)
+        )
         return {name: float(value) for name, value in logs.items()}
 
     def _loop(self, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -108,7 +118,7 @@ class TensorFlowLoop:
         return unconverted
 
 
-class JaxLoop:
+class JaxLoop(EpochLoop):
     """Epochs of a model as JAX functions: one scan over the full batches, one step for the rest.
 
     They are compiled once per batch size. The state of the model stays in its variables between
@@ -123,24 +133,6 @@ class JaxLoop:
         self._model = model
         self._numbers = numbers or RuntimeNumbers([])
         self._functions: dict[bool, tuple[Any, int]] = {}
-
-    def train(self, data: Batches, order: np.ndarray, batch_size: int) -> dict[str, float]:
-        """Trains one epoch.
-
-        Args:
-            data: Arrays of n rows each.
-            order: Rows in the order in which they are seen (n,).
-            batch_size: Rows per step; the last batch may be smaller.
-
-        Returns:
-            The metrics.
-        """
-        return self._run(data, order, batch_size, training=True)
-
-    def test(self, data: Batches, batch_size: int) -> dict[str, float]:
-        """Evaluates on all rows in their order."""
-        rows = len(keras.tree.flatten(data)[0])
-        return self._run(data, np.arange(rows, dtype="int32"), batch_size, training=False)
 
     def _run(
         self, data: Batches, order: np.ndarray, batch_size: int, *, training: bool

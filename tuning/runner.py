@@ -134,9 +134,14 @@ class TrialRunner:
         results = [_result(stored) for stored in state.results]
         for execution in range(state.execution, self.executions):
             if execution > state.execution:
-                stored = [_stored(result) for result in results]
-                state = TrainingState(execution=execution, results=stored, best=state.best)
-            results.append(self._train(task, listener, state, hp, args, kwargs, extra_callbacks))
+                state = TrainingState(
+                    execution=execution,
+                    results=[_stored(result) for result in results],
+                    best=state.best,  # the weights of the best epoch of all trainings are kept
+                    attempt=task.attempt,
+                )
+            result, state = self._train(task, listener, state, hp, args, kwargs, extra_callbacks)
+            results.append(result)
         return results
 
     def load_state(self, trial: str) -> TrainingState | None:
@@ -186,14 +191,14 @@ class TrialRunner:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         extra_callbacks: Callable[[], list[Any]],
-    ) -> Any:
+    ) -> tuple[Any, TrainingState]:
         first = copy.copy(state)
         for halvings in range(MOST_HALVINGS):
             state = copy.copy(first)
             state.history = {name: list(values) for name, values in first.history.items()}
             run = self._trial_run(task, listener, state, hp, halvings)
             try:
-                return self._train_once(run, task, hp, args, kwargs, extra_callbacks)
+                return self._train_once(run, task, hp, args, kwargs, extra_callbacks), state
             except Exception as error:
                 if not is_out_of_memory(error) or not run.fits:  # no batches to make smaller
                     raise

@@ -107,7 +107,7 @@ class EngineTuner(keras_tuner.Tuner):
         self.worker_counts: dict[int, tuple[int, int, Mapping[str, int]]] = {}
         self._began = monotonic()
         self._spent: dict[str, float] = {}  # by running trials, before this run
-        self._stored: set[str] = set()  # trials with files
+        self._reasons: dict[str, str] = {}  # why running trials were told to stop
         about = {
             "tuner": type(self).__name__,
             "objective": [goal.name, goal.direction],
@@ -116,12 +116,12 @@ class EngineTuner(keras_tuner.Tuner):
         }
         project = Path(self.project_dir)
         journal, events = open_project(project, about, resume=not overwrite)
-        with contextlib.redirect_stdout(None):
-            for event in events:
-                oracle.apply(event)
+        for event in events:
+            oracle.apply(event)
         oracle.requeue()
         oracle.journal = journal.append
         self._journal = journal
+        # Trials with files.
         self._stored = {path.name.removeprefix("trial_") for path in project.glob("trial_*")}
         for unfinished in project.glob("trial_*/.*"):
             unfinished.unlink()
@@ -249,6 +249,7 @@ class EngineTuner(keras_tuner.Tuner):
                 reason="; ".join([*notes, *([ended.message] if ended.message else [])]),
             )
             self._delete_files()
+        self.on_trial_end(ended)
 
     def out_of_time(self) -> bool:
         """Returns whether the time budget of this session is used up."""
@@ -307,21 +308,15 @@ class EngineTuner(keras_tuner.Tuner):
 
     def _settle(self, trial: Any, train: Callable[[], Any], seconds: float | None = None) -> None:
         began = monotonic()
-        reason = None
+        self._reasons.pop(trial.trial_id, None)
         try:
-            results = train()
-            reason = self._stop_reasons.pop(trial.trial_id, None)
-            self.trial_succeeded(trial, *score(results, self.oracle.objective))
+            self.trial_succeeded(trial, *score(train(), self.oracle.objective))
+            reason = self._reasons.get(trial.trial_id)
         except FatalError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever fails a trial is its result
             trial.status, trial.message, reason = failure(error)
-        self._run_tail(trial, monotonic() - began if seconds is None else seconds, reason)
-
-    def _run_tail(self, trial: Any, seconds: float, reason: str | None) -> None:
-        self.trial_ended(trial, seconds, reason)
-        if type(self).on_trial_end is not EngineTuner.on_trial_end:
-            self.on_trial_end(trial)
+        self.trial_ended(trial, monotonic() - began if seconds is None else seconds, reason)
 
     def on_trial_end(self, trial: Any) -> None:
         """Called when a trial has ended; for subclasses."""
@@ -363,11 +358,6 @@ class EngineTuner(keras_tuner.Tuner):
                     folder.rmdir()
                 self._stored.discard(name)
 
-    @property
-    def _stop_reasons(self) -> dict[str, str]:
-        reasons: dict[str, str] = self.__dict__.setdefault("_reasons", {})
-        return reasons
-
 
 class _Here:
     """Hears of a trial that runs in this process."""
@@ -382,7 +372,7 @@ class _Here:
     def epoch(self, epoch: int, logs: Mapping[str, float], seconds: float) -> str | None:
         reason = self._tuner.epoch_ended(self._trial, epoch, logs, seconds)
         if reason:
-            self._tuner._stop_reasons[self._trial.trial_id] = reason
+            self._tuner._reasons[self._trial.trial_id] = reason
         return reason
 
     def rewind(self, epochs: int) -> None:
