@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuning.halving import Observation, best, promotion, rungs
+from tuning.halving import Observation, contenders, promotion, rungs, thinned
 from zoo.errors import OptionValueError
 
 NAN = math.nan
@@ -163,4 +163,26 @@ def test_trials_that_run_at_once_are_promoted_once() -> None:
 def test_the_best_epoch_passes_over_what_is_no_number(
     curve: Sequence[Any], expected: float
 ) -> None:
-    assert best(curve) == expected
+    seen = Observation(trial="0", values={}, curve=tuple(curve))
+    assert (seen.lowest or (math.inf,))[-1] == expected
+
+
+def test_contenders_are_those_that_a_place_is_left_for() -> None:
+    curves = {"a": (0.5,), "b": (0.2,), "c": (0.4, 0.1, 0.1), "d": (0.3,), "e": ()}
+    seen = [Observation(trial=name, values={}, curve=curve) for name, curve in curves.items()]
+    seen[1] = Observation(trial="b", values={}, curve=(0.2,), final=True)
+    assert contenders(seen, (1, 3, 9), places=None) == {"a", "c", "d"}
+    # At epoch 1, b and d are ahead of c and a; at epoch 3 there is only c.
+    assert contenders(seen, (1, 3, 9), places=2) == {"c", "d"}
+    assert contenders(seen, (1, 3, 9), places=1) == {"c"}
+    assert contenders(seen, (1, 3), places=1) == set()
+
+
+def test_thinning_keeps_the_best_and_spreads_over_the_others() -> None:
+    scored = [(float(number), number) for number in range(1000)][::-1]
+    kept = [number for _, number in thinned(scored)]
+    assert kept == sorted(kept, reverse=True)  # in the order they came
+    assert set(range(25)) <= set(kept)
+    assert len(kept) == 150
+    assert max(kept) >= 990
+    assert thinned(scored[:150]) == scored[:150]

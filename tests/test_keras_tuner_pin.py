@@ -39,9 +39,8 @@ SIGNATURES: dict[str, tuple[str, ...]] = {
     "oracles.HyperbandOracle._get_epochs": ("bracket_num", "round_num"),
     "oracles.HyperbandOracle._get_num_brackets": (),
     "oracles.HyperbandOracle._get_size": ("bracket_num", "round_num"),
-    "oracles.BayesianOptimizationOracle._make_gpr": (),
     "oracles.BayesianOptimizationOracle._nonfixed_space": (),
-    "oracles.BayesianOptimizationOracle._vectorize_trials": (),
+    "oracles.BayesianOptimizationOracle._vector_to_values": ("vector",),
     "Tuner._build_hypermodel": ("hp",),
     "Tuner._filter_metrics": ("metrics",),
     "Tuner._get_tuner_fname": (),
@@ -111,7 +110,7 @@ def test_attributes_of_an_oracle() -> None:
     assert isinstance(oracle._tried_so_far, set)
     assert oracle.seed == 1
     bayesian = keras_tuner.oracles.BayesianOptimizationOracle("val_loss")
-    assert {"gpr", "num_initial_points", "_random_state"} <= vars(bayesian).keys()
+    assert {"alpha", "beta", "num_initial_points"} <= vars(bayesian).keys()
     hyperband = keras_tuner.oracles.HyperbandOracle("val_loss", max_epochs=9)
     assert {"max_epochs", "hyperband_iterations"} <= vars(hyperband).keys()
 

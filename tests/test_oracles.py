@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,7 @@ from tuning.oracles import (
     GridOracle,
     RandomOracle,
 )
+from tuning.state import known_warnings_off
 from zoo.errors import OptionValueError, RunError
 
 
@@ -41,22 +43,9 @@ def hopeless_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
-@pytest.fixture
-def quick_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    def make_gpr(self: Any) -> Any:
-        from sklearn.gaussian_process import GaussianProcessRegressor, kernels
-
-        return GaussianProcessRegressor(
-            kernel=kernels.Matern(nu=2.5), normalize_y=True, alpha=1e-4, random_state=self.seed
-        )
-
-    monkeypatch.setattr(BayesianOracle, "_make_gpr", make_gpr)
-
-
 # Events
 
 
-@pytest.mark.usefixtures("quick_process")
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_search_interrupted_anywhere_ends_as_if_it_never_was(
@@ -314,7 +303,6 @@ def test_more_trials_on_resume(algorithm: str) -> None:
     assert more.oracle.remaining_trials() == 0
 
 
-@pytest.mark.usefixtures("quick_process")
 def test_the_process_bears_failed_and_running_trials() -> None:
     options = {"trials": 8, "hyperparameters": small_space(30, 3), "num_initial_points": 2}
 
@@ -349,17 +337,44 @@ def test_the_process_finds_the_minimum_and_shuns_infinite_losses() -> None:
     assert suggested[-1] == pytest.approx(0.3, abs=0.02)
 
 
+def test_the_process_asks_for_points_as_good_as_those_of_kerastuner() -> None:
+    """The lower bound of KerasTuner's own process, at its suggestion and at ours."""
+    random = np.random.default_rng(0)
+    points = random.random((40, 3))
+    losses = ((points - [0.3, 0.6, 0.5]) ** 2).sum(axis=1) + np.sin(9 * points[:, 0]) / 5
+    options = {"objective": "val_loss", "max_trials": 60, "seed": 0, "num_initial_points": 5}
+    theirs = keras_tuner.oracles.BayesianOptimizationOracle(**options)
+    ours = BayesianOracle(**options)
+    for oracle in (theirs, ours):
+        for axis in "xyz":
+            oracle.hyperparameters.Float(axis, 0.0, 1.0)
+        for number, (point, loss) in enumerate(zip(points, losses, strict=True)):
+            hp = oracle.get_space()
+            hp.values = dict(zip("xyz", map(float, point), strict=True))
+            trial = keras_tuner.engine.trial.Trial(hp, f"{number:04d}", "COMPLETED")
+            trial.score = float(loss)
+            oracle.trials[trial.trial_id] = trial
+    with known_warnings_off(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"sklearn\.gaussian_process")
+        suggested = [oracle.populate_space("0040")["values"] for oracle in (theirs, ours)]
+    chosen = np.array([[values[axis] for axis in "xyz"] for values in suggested])
+    mean, deviation = theirs.gpr.predict(chosen, return_std=True)
+    bound = mean - theirs.beta * deviation
+    assert bound[1] <= bound[0] + 0.01 * losses.std()
+
+
 def test_the_process_compares_losses_whatever_the_direction() -> None:
     oracle = BayesianOracle(keras_tuner.Objective("acc", "max"), seed=0)
     oracle.update_space(full_space())
-    for score in (0.5, math.inf, -math.inf):
+    for score in (0.5, 0.25, math.inf, -math.inf):
         trial = oracle.create_trial("a")
         oracle.update_trial(trial.trial_id, {"acc": score})
         trial.status = "COMPLETED"
         oracle.end_trial(trial)
     oracle.create_trial("a")
-    _, losses = oracle._vectorize_trials()
-    assert list(losses) == [-0.5, -math.inf, -0.5, -0.5]
+    completed = [trial for trial in oracle.trials.values() if trial.status == "COMPLETED"]
+    _, losses = oracle._evidence(completed)
+    assert list(losses) == [-0.5, -0.25, -0.5, -0.25, -0.25]  # the last one is running
 
 
 # Ends

@@ -22,7 +22,7 @@ import numpy as np
 from tuning import checkpoint
 from tuning.checkpoint import BEST, STATE, TrainingState
 from tuning.data import array_batches, can_rebatch, class_weights, is_rows, smaller_batches
-from tuning.loop import as_tensors, epoch_loop
+from tuning.loop import BatchHooks, as_tensors, epoch_loop
 from tuning.reuse import CompiledModel, CompiledModels
 
 
@@ -72,7 +72,8 @@ class TrainingEngine:
     def __init__(self, *, compiled_models: int = 16, whole_epochs: bool = True) -> None:
         compiles = keras.backend.backend() in ("tensorflow", "jax")
         self.compiled = CompiledModels(compiled_models if compiles else 0)
-        self.whole_epochs = whole_epochs and compiles
+        self.loops = compiles  # over arrays, in place of Keras' `fit`
+        self.whole_epochs = whole_epochs
         self._tensors: list[tuple[tuple[int, ...], Any, Any]] = []
 
     def prepare(self, fresh: keras.Model, run: TrialRun, batch: Any = None) -> keras.Model:
@@ -161,8 +162,8 @@ class TrialFit:
         arrays = plain and is_rows(train)
         if begin >= end:
             run.begin()
-        elif arrays and self._whole_epochs(recorder.callbacks, validation_data):
-            self._fit_whole_epochs(train, validation_data, size, shuffle=shuffle, **shared)
+        elif arrays and self._can_loop(recorder.callbacks, validation_data):
+            self._fit_arrays(train, validation_data, size, shuffle=shuffle, **shared)
         else:
             data = self._batches(train, batch_size, size, recorder, shuffle=shuffle, arrays=arrays)
             options |= {"validation_data": validation_data, "validation_freq": validation_freq}
@@ -227,14 +228,21 @@ class TrialFit:
         history.epoch = list(range(state.epoch - _length(history.history), state.epoch))
         return history
 
-    def _whole_epochs(self, callbacks: Iterable[Any], validation: Any) -> bool:
-        if not self._engine.whole_epochs or self._compiled.model.run_eagerly:
+    def _can_loop(self, callbacks: Iterable[Any], validation: Any) -> bool:
+        """Returns whether a loop over arrays does all that Keras' `fit` would do with them."""
+        model = self._compiled.model
+        own_steps = any(
+            getattr(type(model), step) is not getattr(keras.Model, step)
+            for step in ("train_step", "test_step")  # whose results Keras may take for metrics
+        )
+        if not self._engine.loops or model.run_eagerly or own_steps:
             return False
         if validation is not None and not is_rows(validation):
             return False
-        return not any(map(asks_for_batches, callbacks)) and not _distributed()
+        resumes = any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks)
+        return not resumes and not _distributed()
 
-    def _fit_whole_epochs(
+    def _fit_arrays(
         self,
         train: Any,
         validation: Any,
@@ -261,16 +269,19 @@ class TrialFit:
             steps=math.ceil(rows / batch_size),
             model=model,
         )
+        whole = self._engine.whole_epochs and not any(map(asks_for_batches, callbacks))
+        train_hooks, test_hooks = (None, None) if whole else batch_hooks(hooks, model)
         model.stop_training = False
         hooks.on_train_begin()
         logs: dict[str, float] = {}
         for epoch in range(initial_epoch, epochs):
             hooks.on_epoch_begin(epoch)
             order = run.order(rows, epoch) if shuffle else np.arange(rows, dtype="int32")
-            logs = loop.train(data, order, batch_size)
+            logs = loop.train(data, order, batch_size, train_hooks)
             if held_out is not None:
+                model.stop_evaluating = False
                 hooks.on_test_begin()
-                tested = loop.test(held_out, batch_size)
+                tested = loop.test(held_out, batch_size, test_hooks)
                 hooks.on_test_end(tested)
                 logs |= {f"val_{name}": value for name, value in tested.items()}
             hooks.on_epoch_end(epoch, logs)
@@ -364,6 +375,25 @@ class EpochRecorder(keras.callbacks.Callback):
             return False
         state.best = value
         return True
+
+
+def batch_hooks(
+    callbacks: keras.callbacks.CallbackList, model: keras.Model
+) -> tuple[BatchHooks, BatchHooks]:
+    """Returns what callbacks are to hear of each batch of training and of validation."""
+    train = BatchHooks(
+        begin=callbacks.on_train_batch_begin,
+        end=callbacks.on_train_batch_end,
+        is_over=lambda: model.stop_training,
+        steps=model.steps_per_execution,
+    )
+    test = BatchHooks(
+        begin=callbacks.on_test_batch_begin,
+        end=callbacks.on_test_batch_end,
+        is_over=lambda: model.stop_evaluating,
+        steps=model.steps_per_execution,
+    )
+    return train, test
 
 
 def asks_for_batches(callback: Any) -> bool:

@@ -6,13 +6,18 @@ algorithm 2. Differs: a promoted trial goes on from where it stopped instead of 
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any, TypeVar
 
 from zoo.errors import OptionValueError
+
+MOST_BEST, MOST_OTHERS = 25, 125  # trials that are modelled
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,18 @@ class Observation:
     curve: tuple[float, ...]  # the objective after each epoch, lower is better
     running: bool = False
     failed: bool = False
+    final: bool = False  # it stopped by itself and does not go on
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether its training can be continued."""
+        return not (self.failed or self.final)
+
+    @cached_property
+    def lowest(self) -> tuple[float, ...]:
+        """The best value up to and with each epoch, infinity where there is none."""
+        numbers = (math.inf if math.isnan(value) else value for value in self.curve)
+        return tuple(accumulate(numbers, min))
 
 
 def rungs(max_epochs: int, *, factor: int = 3, first: int = 1) -> tuple[int, ...]:
@@ -55,16 +72,49 @@ def promotion(
     but do not go on.
     """
     for rung, following in reversed(list(pairwise(rungs))):
-        reached = [seen for seen in observations if len(seen.curve) >= rung]
-        reached.sort(key=lambda seen: best(seen.curve[:rung]))  # stable: the earlier of equals
-        for seen in reached[: len(reached) // factor]:
-            if len(seen.curve) < following and not (seen.running or seen.failed):
+        ranked = sorted(_losses(observations, rung))
+        for _, index in ranked[: len(ranked) // factor]:
+            seen = observations[index]
+            if len(seen.curve) < following and seen.may_go_on and not seen.running:
                 return seen.trial, following
     return None
 
 
-def best(curve: Sequence[float]) -> float:
-    """Returns the lowest value of a curve, infinity where there is none."""
-    if math.isnan(sum(curve)):
-        curve = [value for value in curve if not math.isnan(value)]
-    return min(curve, default=math.inf)
+def contenders(
+    observations: Sequence[Observation], rungs: Sequence[int], *, places: int | None
+) -> set[str]:
+    """Returns the trials that may still be promoted.
+
+    Args:
+        observations: All trials, in the order of their creation.
+        rungs: Epochs at which they are compared.
+        places: How many can be promoted from a rung in all; None is no limit.
+    """
+    found = set()
+    for rung, following in pairwise(rungs):
+        losses = _losses(observations, rung)
+        best = losses if places is None else heapq.nsmallest(places, losses)
+        seen = (observations[index] for _, index in best)
+        found |= {one.trial for one in seen if len(one.curve) < following and one.may_go_on}
+    return found
+
+
+def _losses(observations: Sequence[Observation], rung: int) -> list[tuple[float, int]]:
+    """Returns loss and index of the trials that reached a rung; the earlier of equals is first."""
+    return [
+        (seen.lowest[rung - 1], index)
+        for index, seen in enumerate(observations)
+        if len(seen.curve) >= rung
+    ]
+
+
+def thinned(scored: Sequence[tuple[float, T]]) -> list[tuple[float, T]]:
+    """Returns the best by loss and an even spread of the others, in their order.
+
+    A model of the losses needs no more, and its time grows with them.
+    """
+    ranks = sorted(range(len(scored)), key=lambda index: scored[index][0])
+    others = ranks[MOST_BEST:]
+    stride = max(len(others) / MOST_OTHERS, 1.0)
+    spread = {others[int(place * stride)] for place in range(min(len(others), MOST_OTHERS))}
+    return [scored[index] for index in sorted({*ranks[:MOST_BEST], *spread})]

@@ -1,14 +1,16 @@
-"""Epochs over arrays that run inside one compiled call.
+"""Epochs over arrays, in one compiled call each or batch by batch.
 
-`keras.Model.fit` returns to Python after every batch. For arrays in memory a whole epoch, or a
-whole validation, can be one call: the batches are gathered inside the graph. The steps are the
-model's own `train_step` and `test_step`, so losses, metrics and updates are those of `fit`.
+`keras.Model.fit` returns to Python after every batch, which it takes out of a data pipeline. For
+arrays in memory a whole epoch, or a whole validation, can be one call: the batches are gathered
+inside the graph. The same graph serves calls of one batch, for callbacks that look at every batch.
+The steps are the model's own `train_step` and `test_step`, so losses, metrics and updates are those
+of `fit`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import keras
@@ -43,30 +45,90 @@ def epoch_loop(model: keras.Model, numbers: RuntimeNumbers | None) -> EpochLoop:
     return TensorFlowLoop(model)
 
 
-class EpochLoop:
-    """Epochs of a model, each in one call."""
+@dataclass(frozen=True, kw_only=True)
+class BatchHooks:
+    """What is to be done around each batch, as by Keras' callbacks.
 
-    def train(self, data: Batches, order: np.ndarray, batch_size: int) -> dict[str, float]:
+    Attributes:
+        begin: Called with the number of the batch, counted from 0.
+        end: Called with the number and the metrics so far.
+        is_over: Returns whether the epoch ends with this batch.
+        steps: Batches per call; the numbers are those of its first and last one.
+    """
+
+    begin: Callable[[int], None]
+    end: Callable[[int, Mapping[str, float]], None]
+    is_over: Callable[[], bool]
+    steps: int = 1
+
+
+class EpochLoop:
+    """Epochs of a model.
+
+    Args:
+        model: A compiled model.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+
+    def train(
+        self, data: Batches, order: np.ndarray, batch_size: int, hooks: BatchHooks | None = None
+    ) -> dict[str, float]:
         """Trains one epoch.
 
         Args:
             data: Arrays of n rows each.
             order: Rows in the order in which they are seen (n,).
             batch_size: Rows per step; the last batch may be smaller.
+            hooks: What is to be done around each batch; None runs them all in one call.
 
         Returns:
             The metrics.
         """
-        return self._run(data, order, batch_size, training=True)
+        return self._epoch(data, order, batch_size, hooks, training=True)
 
-    def test(self, data: Batches, batch_size: int) -> dict[str, float]:
+    def test(
+        self, data: Batches, batch_size: int, hooks: BatchHooks | None = None
+    ) -> dict[str, float]:
         """Evaluates on all rows in their order."""
-        rows = len(keras.tree.flatten(data)[0])
-        return self._run(data, np.arange(rows, dtype="int32"), batch_size, training=False)
+        order = np.arange(len(keras.tree.flatten(data)[0]), dtype="int32")
+        return self._epoch(data, order, batch_size, hooks, training=False)
+
+    def _epoch(
+        self,
+        data: Batches,
+        order: np.ndarray,
+        batch_size: int,
+        hooks: BatchHooks | None,
+        *,
+        training: bool,
+    ) -> dict[str, float]:
+        self._model.reset_metrics()
+        rows = len(order)
+        if hooks is None:
+            return self._run(data, order, 0, rows, batch_size, training=training)
+        logs: dict[str, float] = {}
+        for start in range(0, rows, batch_size * hooks.steps):
+            stop = min(start + batch_size * hooks.steps, rows)
+            hooks.begin(start // batch_size)
+            logs = self._run(data, order, start, stop, batch_size, training=training)
+            hooks.end((stop - 1) // batch_size, logs)
+            if hooks.is_over():
+                break
+        return logs
 
     def _run(
-        self, data: Batches, order: np.ndarray, batch_size: int, *, training: bool
+        self,
+        data: Batches,
+        order: np.ndarray,
+        start: int,
+        stop: int,
+        batch_size: int,
+        *,
+        training: bool,
     ) -> dict[str, float]:
+        """Runs the batches of order[start:stop]; returns the metrics since they were reset."""
         raise NotImplementedError
 
 
@@ -78,21 +140,26 @@ class TensorFlowLoop(EpochLoop):
     """
 
     def __init__(self, model: keras.Model) -> None:
+        super().__init__(model)
         import tensorflow as tf
 
-        self._model = model
         self._train = tf.function(self._loop(model.train_step), reduce_retracing=True)
         self._test = tf.function(self._loop(model.test_step), reduce_retracing=True)
 
     def _run(
-        self, data: Batches, order: np.ndarray, batch_size: int, *, training: bool
+        self,
+        data: Batches,
+        order: np.ndarray,
+        start: int,
+        stop: int,
+        batch_size: int,
+        *,
+        training: bool,
     ) -> dict[str, float]:
         import tensorflow as tf
 
-        self._model.reset_metrics()
-        logs = (self._train if training else self._test)(
-            data, tf.constant(order), tf.constant(batch_size)
-        )
+        span = (tf.constant(number) for number in (start, stop, batch_size))
+        logs = (self._train if training else self._test)(data, tf.constant(order), *span)
         return {name: float(value) for name, value in logs.items()}
 
     def _loop(self, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,17 +168,13 @@ class TensorFlowLoop(EpochLoop):
         model = self._model
         compiled = tf.function(step, jit_compile=True) if model.jit_compile else step
 
-        def run(data: Batches, order: Any, batch_size: Any) -> Any:
-            rows = tf.shape(order)[0]
-
+        def run(data: Batches, order: Any, start: Any, stop: Any, batch_size: Any) -> Any:
             def body(start: Any) -> tuple[Any]:
-                chosen = order[start : tf.minimum(start + batch_size, rows)]
+                chosen = order[start : tf.minimum(start + batch_size, stop)]
                 compiled(keras.tree.map_structure(lambda a: tf.gather(a, chosen), data))
                 return (start + batch_size,)
 
-            tf.while_loop(
-                lambda start: start < rows, body, (tf.constant(0),), parallel_iterations=1
-            )
+            tf.while_loop(lambda start: start < stop, body, (start,), parallel_iterations=1)
             return model.get_metrics_result()
 
         unconverted: Callable[..., Any] = tf.autograph.experimental.do_not_convert(run)
@@ -130,19 +193,25 @@ class JaxLoop(EpochLoop):
     """
 
     def __init__(self, model: keras.Model, numbers: RuntimeNumbers | None) -> None:
-        self._model = model
+        super().__init__(model)
         self._numbers = numbers or RuntimeNumbers([])
         self._functions: dict[bool, tuple[Any, int]] = {}
 
     def _run(
-        self, data: Batches, order: np.ndarray, batch_size: int, *, training: bool
+        self,
+        data: Batches,
+        order: np.ndarray,
+        start: int,
+        stop: int,
+        batch_size: int,
+        *,
+        training: bool,
     ) -> dict[str, float]:
         model = self._model
-        model.reset_metrics()
         variables = self._variables(training=training)
         state = tuple([v.value for v in group] for group in variables)
-        full = math.floor(len(order) / batch_size) * batch_size
-        for rows in (order[:full].reshape(-1, batch_size), order[full:].reshape(1, -1)):
+        full = stop - (stop - start) % batch_size
+        for rows in (order[start:full].reshape(-1, batch_size), order[full:stop].reshape(1, -1)):
             if rows.size:
                 function, count = self._function(state, data, rows, training=training)
                 state = function(state, self._numbers.arrays()[:count], data, rows)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, Self
 
 import keras_tuner
 import numpy as np
 from keras_tuner.engine.trial import TrialStatus
+from numpy.typing import NDArray
 
 from tuning import halving, tpe
+from tuning.gaussian import ranked_points
 from tuning.halving import Observation
 from tuning.hyperband import HyperbandOracle
 from tuning.oracle import SearchOracle
-from tuning.state import derived_seed, known_warnings_off, name_of
+from tuning.state import Values, derived_seed, name_of
 from zoo.errors import OptionValueError
 
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "SearchOracle",
     "TpeOracle",
 ]
+
+MOST_TRIED = 50  # of the points that a Gaussian process ranks, before a random draw
 
 
 class RandomOracle(SearchOracle, keras_tuner.oracles.RandomSearchOracle):
@@ -68,31 +71,30 @@ class BayesianOracle(SearchOracle, keras_tuner.oracles.BayesianOptimizationOracl
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Returns the values that the process finds most promising."""
-        completed = sum(t.status == TrialStatus.COMPLETED for t in self.trials.values())
-        if completed < (self.num_initial_points or max(3 * len(self.hyperparameters.space), 3)):
+        completed = [t for t in self.trials.values() if t.status == TrialStatus.COMPLETED]
+        if len(completed) < (
+            self.num_initial_points or max(3 * len(self.hyperparameters.space), 3)
+        ):
             return super().populate_space(trial_id)
+        if not self._nonfixed_space():
+            return self._suggestion(self._draw(trial_id))
         # Anew for every trial, so that it depends on nothing else.
-        self._random_state = np.random.default_rng([self.seed, int(trial_id)])
-        self.gpr = self._make_gpr()
-        with known_warnings_off():
-            response = keras_tuner.oracles.BayesianOptimizationOracle.populate_space(self, trial_id)
-        values = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in response["values"].items()
-        }
-        return self._suggestion(self._untried(values, trial_id))
+        random = np.random.default_rng([self.seed, int(trial_id)])
+        points, losses = self._evidence(completed)
+        ranked = ranked_points(points, losses, alpha=self.alpha, beta=self.beta, random=random)
+        for point in ranked[:MOST_TRIED]:
+            values = self._complete(_plain(self._vector_to_values(point)))
+            if not self._duplicate(values):
+                return self._suggestion(values)
+        return self._suggestion(self._draw(trial_id))
 
-    def _vectorize_trials(self) -> tuple[Any, Any]:
-        """Returns the points in the unit cube and their losses, with the worst for running ones."""
-        losses = {
-            trial.trial_id: self._loss(trial.score)
-            for trial in self.trials.values()
-            if trial.status == TrialStatus.COMPLETED
-        }
-        worst = max(filter(math.isfinite, losses.values()), default=0.0)
-        losses |= dict.fromkeys(self.ongoing_trials, worst)
-        points = [self._vector(self.trials[trial_id]) for trial_id in losses]
-        return np.array(points), np.minimum(list(losses.values()), worst)
+    def _evidence(self, completed: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns points in the unit cube and their losses, with the worst for running trials."""
+        scored = halving.thinned([(self._loss(trial.score), trial) for trial in completed])
+        finite = [loss for loss, _ in scored if math.isfinite(loss)] or [0.0]
+        scored += [(max(finite), trial) for trial in self.ongoing_trials.values()]
+        points = [self._vector(trial) for _, trial in scored]
+        return np.array(points), np.clip([loss for loss, _ in scored], min(finite), max(finite))
 
     def _vector(self, trial: Any) -> list[float]:
         hp = trial.hyperparameters
@@ -104,6 +106,11 @@ class BayesianOracle(SearchOracle, keras_tuner.oracles.BayesianOptimizationOracl
         ]
 
 
+def _plain(values: Mapping[str, Any]) -> Values:
+    """Returns values without numpy's types, which JSON does not know."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
+
+
 class TpeOracle(SearchOracle):
     """Optuna's tree-structured Parzen estimator over the scores so far."""
 
@@ -112,17 +119,15 @@ class TpeOracle(SearchOracle):
         if int(trial_id) == 0:
             return super().populate_space(trial_id)
         seed = derived_seed(self.seed, int(trial_id))
-        values = tpe.suggest(self.hyperparameters.space, self._evidence(), seed=seed)
+        values = tpe.suggest(self.hyperparameters.space, self.observations(), seed=seed)
         return self._suggestion(self._untried(values, trial_id))
 
-    def _evidence(self) -> list[Observation]:
-        """Returns observations that compare by score, however long the trials were."""
-        return [
-            seen
-            if (score := self.trials[seen.trial].score) is None
-            else replace(seen, curve=(self._loss(score),))
-            for seen in self.observations()
-        ]
+    def _observation(self, trial: Any) -> Observation:
+        seen = super()._observation(trial)
+        if self.continues or trial.score is None:
+            return seen
+        # Compared by score, however long the trials were.
+        return replace(seen, curve=(self._loss(trial.score),))
 
 
 class AshaOracle(SearchOracle):
@@ -169,20 +174,11 @@ class AshaOracle(SearchOracle):
         """Returns the running trials and those that may still be promoted."""
         # More trials can only lower a rank: one that is too low for `max_trials` stays there.
         places = self.max_trials // self.factor if self.max_trials else None
-        needed = super().needed_states()
-        contenders = self._contenders()
-        for rung, following in pairwise(self.rungs):
-            reached = [seen for seen in contenders if len(seen.curve) >= rung]
-            reached.sort(key=lambda seen: halving.best(seen.curve[:rung]))
-            needed |= {
-                seen.trial
-                for seen in reached[:places]
-                if len(seen.curve) < following and not seen.failed
-            }
-        return needed
+        contenders = halving.contenders(self.observations(), self.rungs, places=places)
+        return super().needed_states() | contenders
 
     def _next(self, trial_id: str) -> dict[str, Any]:
-        promoted = halving.promotion(self._contenders(), self.rungs, factor=self.factor)
+        promoted = halving.promotion(self.observations(), self.rungs, factor=self.factor)
         if promoted is not None:
             old, last = promoted
             first = self._spans[old][1]
@@ -192,16 +188,11 @@ class AshaOracle(SearchOracle):
             return {"status": TrialStatus.IDLE}  # a promotion may come of them
         return response
 
-    def _contenders(self) -> list[Observation]:
-        """Returns the observations; a trial that stopped short of its rung does not go on."""
-        return [
-            replace(seen, failed=seen.failed or self._stopped_short(seen))
-            for seen in self.observations()
-        ]
-
-    def _stopped_short(self, seen: Observation) -> bool:
-        last = self._spans[seen.trial][1]
-        return not seen.running and last is not None and len(seen.curve) < last
+    def _observation(self, trial: Any) -> Observation:
+        seen = super()._observation(trial)
+        last = self._spans[trial.trial_id][1]
+        stopped_short = not seen.running and last is not None and len(seen.curve) < last
+        return replace(seen, final=True) if stopped_short else seen
 
 
 class BohbOracle(AshaOracle, TpeOracle):
@@ -217,9 +208,6 @@ class BohbOracle(AshaOracle, TpeOracle):
         self, objective: Any = None, *, curve_stopping: bool = True, **options: Any
     ) -> None:
         super().__init__(objective, curve_stopping=curve_stopping, **options)
-
-    def _evidence(self) -> list[Observation]:
-        return self.observations()
 
 
 ALGORITHMS: Mapping[str, type[SearchOracle]] = {

@@ -32,10 +32,8 @@ BOOKKEEPING = "tuner/"  # prefix of values that are no hyperparameters
 def known_warnings_off() -> Iterator[None]:
     """Silences what a correct call into KerasTuner warns of."""
     with warnings.catch_warnings():
-        # A metric other than the objective may be undefined, and KerasTuner's Gaussian process says
-        # so whenever a fit ends at a bound or after its last iteration.
+        # A metric other than the objective may be undefined.
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
-        warnings.filterwarnings("ignore", module=r"sklearn\.gaussian_process")
         yield
 
 
@@ -87,6 +85,7 @@ class SearchState(keras_tuner.Oracle):
         self.session_seconds = 0.0
         self._curves: dict[str, list[float]] = {}  # losses by epoch: lower is better
         self._spans: dict[str, tuple[int, int | None]] = {}  # first and last epoch of the run
+        self._observations: dict[str | None, Observation] = {}  # those that are still true
         self._best_loss = math.inf
         self._without_gain = 0  # runs ended since the best score improved
 
@@ -102,6 +101,7 @@ class SearchState(keras_tuner.Oracle):
                 f"The search cannot go on: its journal holds an unknown event, {event!r}. "
                 "It was written by another version."
             )
+        self._observations.pop(event.get("trial"), None)
         change(event)
 
     def save(self) -> None:
@@ -128,7 +128,10 @@ class SearchState(keras_tuner.Oracle):
 
     def observations(self) -> list[Observation]:
         """Returns what is known of all trials, in the order of their creation."""
-        return [self._observation(trial) for trial in self.trials.values()]
+        for trial_id, trial in self.trials.items():
+            if trial_id not in self._observations:
+                self._observations[trial_id] = self._observation(trial)
+        return [self._observations[trial_id] for trial_id in self.trials]
 
     def _emit(self, name: str, **fields: Any) -> None:
         event = {"event": name, **fields}

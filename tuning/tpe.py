@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from tuning.halving import Observation, best
+from tuning.halving import Observation, thinned
 
 STARTUP = 10  # random draws before the first model, as Optuna has it
 ENOUGH = 11  # observations that make an epoch worth modelling: Optuna takes two of them for good
 RANDOM_SHARE = 1 / 3  # as in BOHB, where trials stop at different epochs: early ranks may mislead
-MOST_BEST, MOST_OTHERS = 25, 125  # handed to Optuna, whose time grows with them
+MOST_AVOIDED = 25
 
 
 def suggest(
@@ -64,20 +64,11 @@ def _compared(
     reached = [one for one in seen if len(one.curve) >= epoch]
     if is_random or len(seen) < STARTUP:
         return [], []
-    scored = [(best(one.curve[:epoch]), one) for one in reached]
+    scored = [(one.lowest[epoch - 1], one) for one in reached]
     avoided = [
         one for one in observations if one.failed or (one.running and len(one.curve) < epoch)
     ]
-    return _thinned(scored), avoided[-MOST_BEST:]
-
-
-def _thinned(scored: list[tuple[float, Observation]]) -> list[tuple[float, Observation]]:
-    """Returns the best and an even spread of the others, in their order."""
-    ranks = sorted(range(len(scored)), key=lambda index: scored[index][0])
-    others = ranks[MOST_BEST:]
-    stride = max(len(others) / MOST_OTHERS, 1.0)
-    spread = {others[int(place * stride)] for place in range(min(len(others), MOST_OTHERS))}
-    return [scored[index] for index in sorted({*ranks[:MOST_BEST], *spread})]
+    return thinned(scored), avoided[-MOST_AVOIDED:]
 
 
 @contextlib.contextmanager
