@@ -2,10 +2,11 @@
 
     python -m benchmarks.tuning                     # all parts; hours, on a quiet machine
     python -m benchmarks.tuning equal workers       # two of them
-    python -m benchmarks.tuning target --seeds 0 1 2 --images 6000
+    python -m benchmarks.tuning target --seeds 0 1 2 --images 3000
     python -m benchmarks.tuning --smoke             # a few minutes: noise, tiny sizes
 
-* equal: the same trials by KerasTuner's RandomSearch, by ours through `fit`, and by ours;
+* equal: the same trials by KerasTuner's RandomSearch, by ours, and by ours returning to Python
+  after every batch, as it does where a callback looks at batches;
 * workers: two worker processes beside one;
 * target: seconds to the score that KerasTuner's RandomSearch ends on;
 * overhead: what a search costs beside its training, in time, memory and on the disk.
@@ -40,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--smoke", action="store_true", help="noise, tiny sizes, another folder")
     parser.add_argument("--jit", action="store_true", help="compile with Keras' default, XLA")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of target")
-    parser.add_argument("--images", type=int, default=6_000, help="of target")
+    parser.add_argument("--images", type=int, default=3_000, help="of target")
     parser.add_argument("--fresh", action="store_true", help="of target: run ours again")
     parser.add_argument("--results", type=Path, help="folder of the JSON files")
     parsed = parser.parse_args(arguments)

@@ -27,7 +27,7 @@ from benchmarks.tuning_tasks import (
 BASE = "KerasTuner RandomSearch"
 CONTESTANTS = {
     BASE: Contestant(library=STOCK, tuner="RandomSearch"),
-    "ours, through fit": Contestant(
+    "ours, batch by batch": Contestant(
         library=OURS, tuner="RandomSearch", options={"whole_epochs": False}
     ),
     "ours": Contestant(library=OURS, tuner="RandomSearch"),
@@ -50,6 +50,7 @@ def tasks(*, smoke: bool, jit: bool | str) -> list[Task]:
     options: dict[str, Any] = {"seed": SEED, "jit_compile": jit, "smoke": smoke}
     return [
         cnn_task(**options),
+        cnn_task(filters=16, **options),
         table_task(2_000, 500, **options),
         table_task(32_000, 8_000, **options),
         resnet_task(**options),

@@ -110,7 +110,7 @@ def noise(shape: Sequence[int], rows: int, *, classes: int) -> Pair:
     return x, generator.integers(0, classes, rows)
 
 
-def small_cnn(hp: Any, *, shape: Sequence[int], options: Mapping[str, Any]) -> Any:
+def small_cnn(hp: Any, *, shape: Sequence[int], filters: int, options: Mapping[str, Any]) -> Any:
     """Two convolutions and two dense layers; tunes learning rate and dropout."""
     import keras
     from keras import layers
@@ -119,9 +119,9 @@ def small_cnn(hp: Any, *, shape: Sequence[int], options: Mapping[str, Any]) -> A
     rate = _dropout(hp)
     stack = [
         keras.Input(tuple(shape)),
-        layers.Conv2D(16, 3, activation="relu"),
+        layers.Conv2D(filters, 3, activation="relu"),
         layers.MaxPooling2D(),
-        layers.Conv2D(32, 3, activation="relu"),
+        layers.Conv2D(2 * filters, 3, activation="relu"),
         layers.MaxPooling2D(),
         layers.Flatten(),
         layers.Dropout(rate),
@@ -200,7 +200,7 @@ def listed_values(count: int) -> list[dict[str, float]]:
     ]
 
 
-def cnn_task(*, images: int = 6_000, smoke: bool = False, **options: Any) -> Task:
+def cnn_task(*, images: int = 6_000, filters: int = 8, smoke: bool = False, **options: Any) -> Task:
     """Returns the search over the small CNN; `options` are those of its compilation."""
     train, validation = (
         (noise((28, 28, 1), 96, classes=10), noise((28, 28, 1), 32, classes=10))
@@ -208,11 +208,13 @@ def cnn_task(*, images: int = 6_000, smoke: bool = False, **options: Any) -> Tas
         else fashion_mnist(images, 1_000)
     )
     return Task(
-        name="small CNN",
+        name=f"CNN of {filters} and {2 * filters} filters",
         data=f"{len(train[0]):,} " + ("noise images" if smoke else "Fashion-MNIST images"),
         train=train,
         validation=validation,
-        build=functools.partial(small_cnn, shape=(28, 28, 1), options=_with_jit(options)),
+        build=functools.partial(
+            small_cnn, shape=(28, 28, 1), filters=filters, options=_with_jit(options)
+        ),
         trials=2 if smoke else 8,
         epochs=1 if smoke else 3,
     )
