@@ -2,7 +2,8 @@
 
 Each run has a fresh process and a file of its own in `tuning_target/`, written as soon as it ends,
 so that an interrupted measurement goes on. Ours stops at the target, or after the seconds that
-RandomSearch took; KerasTuner's searches run to their end.
+RandomSearch took; KerasTuner's searches run to their end. To a target, ours searches with several
+seeds of its own: what a search finds first is chance. What workers take to start is told apart.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,16 +38,20 @@ CONTESTANTS = {
     "ours BOHB, 2 workers": Contestant(library=OURS, tuner="BOHB", options={"workers": 2}),
 }
 OBJECTIVE = "val_accuracy"
+REPEATS = 3  # searches of ours to each target
+SEED_STEP = 100  # between the seeds of these searches
 TRIALS, EPOCHS = 40, 27
 RATES = (1e-5, 1e-1)  # learning rates that are searched
 REBUILD_S, PROCESS_S = 1.0, 15.0  # of KerasTuner's trials; of a fresh process. For the estimate
+STOCK_NAMES = tuple(name for name, one in CONTESTANTS.items() if one.library == STOCK)
 COLUMNS = (
     "contestant",
-    "s to target, by seed",
-    "median",
-    "faster",
+    "s to the score, by target",
     "reached",
-    "s of the whole search",
+    "median s",
+    "of it to start",
+    *(f"faster than all of {name.removeprefix('KerasTuner ')}" for name in STOCK_NAMES),
+    "than RandomSearch's first such score",
 )
 
 Run = dict[str, Any]
@@ -56,6 +62,44 @@ def target_task(images: int, *, smoke: bool, jit: bool | str) -> Task:
     task = cnn_task(images=images, smoke=smoke, learning_rate=RATES, jit_compile=jit)
     trials, epochs = (3, 3) if smoke else (TRIALS, EPOCHS)
     return dataclasses.replace(task, trials=trials, epochs=epochs)
+
+
+class Watch:
+    """Notes when a search began its first trial and each improvement; stops it at a score.
+
+    Args:
+        stop_at: The score; None is none.
+
+    Attributes:
+        start: Seconds to the first trial.
+        trace: Seconds and best score, at each improvement.
+    """
+
+    def __init__(self, *, stop_at: float | None) -> None:
+        self.start = 0.0
+        self.trace: list[list[float]] = []
+        self._stop_at = stop_at
+        self._tuner: Any = None
+
+    def begin(self, tuner: Any) -> None:
+        """Follows a tuner that is about to search."""
+        self._tuner = tuner
+        began, create = time.perf_counter(), tuner.oracle.create_trial
+
+        def first(tuner_id: str) -> Any:
+            tuner.oracle.create_trial = create
+            self.start = time.perf_counter() - began
+            return create(tuner_id)
+
+        tuner.oracle.create_trial = first
+
+    def epoch_ended(self, now: float, logs: Mapping[str, Any]) -> None:
+        """Takes in an epoch."""
+        score = float(logs[OBJECTIVE])
+        if not self.trace or score > self.trace[-1][1]:
+            self.trace.append([now, score])
+        if self._stop_at is not None and score >= self._stop_at:
+            self._tuner.time_budget = 1e-9  # it asks for the time after this very epoch
 
 
 def run_one(
@@ -89,15 +133,7 @@ def run_one(
         # No number of trials: it is the seconds that are compared.
         options = {**contestant.options, "max_trials": None, "time_budget": budget_s}
         contestant = dataclasses.replace(contestant, options=options)
-    trace: list[list[float]] = []
-    tuners: list[Any] = []
-
-    def epoch_ended(now: float, logs: Mapping[str, Any]) -> None:
-        score = float(logs[OBJECTIVE])
-        if not trace or score > trace[-1][1]:
-            trace.append([now, score])
-        if ours and target is not None and score >= target:
-            tuners[0].time_budget = 1e-9  # it asks for the time after this very epoch
+    watch = Watch(stop_at=target if ours else None)
 
     keras.utils.set_random_seed(seed)
     found = run_search(
@@ -105,13 +141,14 @@ def run_one(
         target_task(images, smoke=smoke, jit=jit),
         objective=OBJECTIVE,
         seed=seed,
-        epoch_ended=epoch_ended,
-        prepare=tuners.append,
+        epoch_ended=watch.epoch_ended,
+        prepare=watch.begin,
     )
     return {
         "seconds": found.seconds,
+        "start": watch.start,
         "trials": len(found.scores),
-        "trace": trace,
+        "trace": watch.trace,
         "made_with": made_with(),
         "date": datetime.now(UTC).date().isoformat(),
     }
@@ -122,10 +159,13 @@ def seconds_to(trace: Sequence[Sequence[float]], target: float) -> float | None:
     return next((seconds for seconds, score in trace if score >= target), None)
 
 
-def run_path(folder: Path, name: str, seed: int, settings: Mapping[str, Any]) -> Path:
+def run_path(
+    folder: Path, name: str, seed: int, settings: Mapping[str, Any], repeat: int = 0
+) -> Path:
     """Returns where a run is kept; other settings are other files."""
     words = "".join(letter if letter.isalnum() else "-" for letter in name.lower())
-    parts = [words, f"{settings['images']}-images", f"seed{seed}"]
+    number = f"seed{seed}" + (f"-{repeat}" if repeat else "")
+    parts = [words, f"{settings['images']}-images", number]
     parts += [word for word in ("jit", "smoke") if settings[word]]
     return folder / "tuning_target" / f"{'_'.join(parts).replace('--', '-')}.json"
 
@@ -154,75 +194,98 @@ def estimate(task: Task, missing: Sequence[str]) -> str:
     )
 
 
+def repeats(name: str) -> range:
+    """Returns the numbers of a contestant's searches to one target."""
+    return range(REPEATS if CONTESTANTS[name].library == OURS else 1)
+
+
 def measure(
     folder: Path, seed: int, settings: Mapping[str, Any], fresh: bool = False
-) -> dict[str, Run]:
+) -> dict[str, list[Run]]:
     """Returns the runs of one seed, made where they are not kept, RandomSearch first.
 
     A contestant that fails has its error for a run, which is not kept.
     """
-    runs: dict[str, Run] = {}
+    runs: dict[str, list[Run]] = {}
     for name, contestant in CONTESTANTS.items():
-        ours = contestant.library == OURS
-        path = run_path(folder, name, seed, settings)
-        base = runs.get(BASE)
-        target = base["trace"][-1][1] if base else None
-        kept = None if ours and fresh else read_run(path)
-        if kept is None:
-            limits = {"target": target, "budget_s": base["seconds"] if base else None}
-            print(f"seed {seed}: {name} ...", flush=True)
-            try:
-                kept = in_fresh_process(run_one, name=name, seed=seed, **settings, **limits)
-            except RuntimeError as error:
-                if name == BASE:
-                    raise
-                kept = {"failure": str(error), "trace": [], "seconds": 0.0}
-            else:
-                write_json(path, kept)
-        runs[name] = kept
+        base = runs[BASE][0] if BASE in runs else None
+        limits = {
+            "target": base["trace"][-1][1] if base else None,
+            "budget_s": base["seconds"] if base else None,
+        }
+        runs[name] = []
+        for repeat in repeats(name):
+            path = run_path(folder, name, seed, settings, repeat)
+            kept = None if contestant.library == OURS and fresh else read_run(path)
+            if kept is None:
+                kept = make_run(path, name, seed + SEED_STEP * repeat, settings | limits)
+            runs[name].append(kept)
     return runs
 
 
-def rows(runs: Mapping[int, Mapping[str, Run]]) -> list[list[str]]:
+def make_run(path: Path, name: str, seed: int, options: Mapping[str, Any]) -> Run:
+    """Returns a run that is made now."""
+    print(f"seed {seed}: {name} ...", flush=True)
+    try:
+        made: Run = in_fresh_process(run_one, name=name, seed=seed, **options)
+    except RuntimeError as error:
+        if name == BASE:
+            raise
+        return {"failure": str(error), "trace": [], "seconds": 0.0, "start": 0.0}
+    write_json(path, made)
+    return made
+
+
+def rows(runs: Mapping[int, Mapping[str, Sequence[Run]]]) -> list[list[str]]:
     """Returns the table: a run that never reaches the target shows where it ended."""
-    lines = []
-    base = {seed: reached(found, BASE) for seed, found in runs.items()}
-    for name in CONTESTANTS:
-        times = {seed: reached(found, name) for seed, found in runs.items()}
-        shown = [cell(runs[seed], name, times[seed]) for seed in runs]
-        whole = [seconds for seconds in times.values() if seconds is not None]
-        complete = len(whole) == len(times)
-        ratios = [
-            one / mine
-            for seed, mine in times.items()
-            if mine is not None and (one := base[seed]) is not None
-        ]
-        lines.append(
-            [
-                name,
-                ", ".join(shown),
-                f"{statistics.median(whole):.1f}" if complete else "",
-                f"{statistics.median(ratios):.2f}" if complete else "",
-                f"{len(whole)} of {len(times)}",
-                spread([found[name]["seconds"] for found in runs.values()], 0),
-            ]
-        )
-    return lines
+    return [[name, *cells(name, list(runs.values()))] for name in CONTESTANTS]
 
 
-def reached(runs: Mapping[str, Run], name: str) -> float | None:
-    """Returns the seconds a contestant took to the last score of RandomSearch."""
-    return seconds_to(runs[name]["trace"], runs[BASE]["trace"][-1][1])
+def cells(name: str, targets: Sequence[Mapping[str, Sequence[Run]]]) -> list[str]:
+    """Returns the line of a contestant, given all runs by target and contestant."""
+    shown = "; ".join(
+        ", ".join(cell(one, final_score(found)) for one in found[name]) for found in targets
+    )
+    pairs = [(found, one) for found in targets for one in found[name]]
+    reached = [
+        (found, one, seconds)
+        for found, one in pairs
+        if (seconds := seconds_to(one["trace"], final_score(found))) is not None
+    ]
+    count = f"{len(reached)} of {len(pairs)}"
+    if len(reached) < len(pairs):  # a median of those that did would flatter
+        return [shown, count, *[""] * (len(COLUMNS) - 3)]
+    wholes = [
+        spread([found[stock][0]["seconds"] / seconds for found, _, seconds in reached], 1)
+        for stock in STOCK_NAMES
+    ]
+    firsts = [
+        (seconds_to(found[BASE][0]["trace"], final_score(found)) or 0.0) / seconds
+        for found, _, seconds in reached
+    ]
+    return [
+        shown,
+        count,
+        f"{statistics.median(seconds for *_, seconds in reached):.1f}",
+        f"{statistics.median(one.get('start', 0.0) for _, one, _ in reached):.1f}",
+        *wholes,
+        spread(firsts, 1),
+    ]
 
 
-def cell(runs: Mapping[str, Run], name: str, seconds: float | None) -> str:
+def final_score(runs: Mapping[str, Sequence[Run]]) -> float:
+    """Returns the score that RandomSearch ends on."""
+    return float(runs[BASE][0]["trace"][-1][1])
+
+
+def cell(found: Run, target: float) -> str:
     """Returns what the table shows of one run."""
-    found = runs[name]
+    seconds = seconds_to(found["trace"], target)
     if seconds is not None:
-        return f"{seconds:.1f}"
+        return f"{seconds:.0f}"
     if not found["trace"]:
         return str(found.get("failure", f"never (no epoch in {found['seconds']:.0f} s)"))
-    return f"never ({found['trace'][-1][1]:.4f} after {found['seconds']:.0f} s)"
+    return f"never ({found['trace'][-1][1]:.4f} after {found['seconds']:.0f})"
 
 
 def run(
@@ -241,15 +304,16 @@ def run(
         name
         for seed in seeds
         for name, contestant in CONTESTANTS.items()
+        for repeat in repeats(name)
         if (fresh and contestant.library == OURS)
-        or not run_path(folder, name, seed, settings).is_file()
+        or not run_path(folder, name, seed, settings, repeat).is_file()
     ]
     if missing:
         print(estimate(task, missing), flush=True)
     runs = {}
     for seed in seeds:
         runs[seed] = measure(folder, seed, settings, fresh)
-        finals = ", ".join(f"{found[BASE]['trace'][-1][1]:.4f}" for found in runs.values())
+        finals = ", ".join(f"{found[BASE][0]['trace'][-1][1]:.4f}" for found in runs.values())
         title = (
             f"Time to the {OBJECTIVE} that {BASE} ends on after {task.trials} trials of "
             f"{task.epochs} epochs ({finals}); {task.name}, {task.data}"

@@ -64,49 +64,67 @@ def test_the_start_of_workers_is_taken_off() -> None:
     assert two[3:] == ["4.00 (4.00..4.00)", "14,400", "0.75", "2.00"]
 
 
+def target_runs(base: list[list[float]], ours: list[list[list[float]]]) -> Any:
+    """The runs to one target: KerasTuner's take 20, 30 and 40 s, every search of ours 9 s."""
+    runs = {
+        name: [{"trace": base, "seconds": 20.0 + 10 * place}]
+        for place, name in enumerate(tuning_target.STOCK_NAMES)
+    }
+    for name in tuning_target.CONTESTANTS.keys() - runs.keys():
+        runs[name] = [{"trace": trace, "seconds": 9.0, "start": 1.0} for trace in ours]
+    return runs
+
+
 def test_a_run_that_never_reaches_the_target_is_shown_as_such() -> None:
-    ends: dict[str, Any] = {name: [[4.0, 0.5], [9.0, 0.75]] for name in tuning_target.CONTESTANTS}
-    ends["ours ASHA, 1 worker"] = [[1.0, 0.5], [3.0, 0.875]]
-    ends["ours ASHA, 2 workers"] = [[2.0, 0.625]]
-    ends["ours BOHB, 2 workers"] = []
-    runs: Any = {7: {name: {"trace": trace, "seconds": 20.0} for name, trace in ends.items()}}
-    table = {row[0]: row[1:5] for row in tuning_target.rows(runs)}
-    assert table[BASE] == ["9.0", "9.0", "1.00", "1 of 1"]
-    assert table["ours ASHA, 1 worker"] == ["3.0", "3.0", "3.00", "1 of 1"]
-    assert table["ours ASHA, 2 workers"] == ["never (0.6250 after 20 s)", "", "", "0 of 1"]
-    assert table["ours BOHB, 2 workers"] == ["never (no epoch in 20 s)", "", "", "0 of 1"]
+    base = [[4.0, 0.5], [8.0, 0.75]]
+    runs = {7: target_runs(base, [[[1.0, 0.5], [2.0, 0.875]], [[4.0, 0.75]]])}
+    runs[8] = target_runs(base, [[[1.0, 0.75]], [[2.0, 0.625]]])
+    table = {row[0]: row[1:] for row in tuning_target.rows(runs)}
+    whole = ["2.5 (2.5..2.5)", "3.8 (3.8..3.8)", "5.0 (5.0..5.0)"]
+    assert table[BASE] == ["8; 8", "2 of 2", "8.0", "0.0", *whole, "1.0 (1.0..1.0)"]
+    never = ["2, 4; 1, never (0.6250 after 9)", "3 of 4"]
+    assert table["ours ASHA, 2 workers"][:3] == [*never, ""]
+    del runs[8]
+    table = {row[0]: row[1:] for row in tuning_target.rows(runs)}
+    ratios = ["7.5 (5.0..10.0)", "11.2 (7.5..15.0)", "15.0 (10.0..20.0)", "3.0 (2.0..4.0)"]
+    assert table["ours ASHA, 2 workers"] == ["2, 4", "2 of 2", "3.0", "1.0", *ratios]
+    runs[7]["ours BOHB, 2 workers"] = [{"trace": [], "seconds": 9.0}]
+    table = {row[0]: row[1:] for row in tuning_target.rows(runs)}
+    assert table["ours BOHB, 2 workers"][:2] == ["never (no epoch in 9 s)", "0 of 1"]
 
 
 def test_runs_are_kept_and_ours_can_be_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made: list[tuple[str, float | None]] = []
+    made: list[tuple[str, int, float | None]] = []
 
-    def fake(_: Any, *, name: str, target: float | None, **others: Any) -> dict[str, Any]:
-        made.append((name, target))
+    def fake(_: Any, *, name: str, seed: int, target: float | None, **others: Any) -> Any:
+        made.append((name, seed, target))
         if "BOHB" in name:
             raise RuntimeError("no workers")
-        return {"trace": [[1.0, 0.5]], "seconds": 2.0}
+        return {"trace": [[1.0, 0.5]], "seconds": 2.0, "start": 0.0}
 
     monkeypatch.setattr(tuning_target, "in_fresh_process", fake)
     settings = {"images": 9, "smoke": False, "jit": False}
     names = list(tuning_target.CONTESTANTS)
     runs = tuning_target.measure(tmp_path, 0, settings)
-    assert made == [(BASE, None), *((name, 0.5) for name in names[1:])]
-    assert runs["ours BOHB, 2 workers"]["failure"] == "no workers"
+    ours = [(name, seed, 0.5) for name in names[3:] for seed in (0, 100, 200)]
+    assert made == [(BASE, 0, None), *((name, 0, 0.5) for name in names[1:3]), *ours]
+    assert [run["failure"] for run in runs["ours BOHB, 2 workers"]] == ["no workers"] * 3
     made.clear()
     tuning_target.measure(tmp_path, 0, settings)
-    assert [name for name, _ in made] == ["ours BOHB, 2 workers"]  # a failure is not kept
+    assert made == ours[-3:]  # a failure is not kept
     made.clear()
     tuning_target.measure(tmp_path, 0, settings, fresh=True)
-    assert [name for name, _ in made] == names[3:]
+    assert made == ours
     paths = {
-        tuning_target.run_path(tmp_path, name, seed, settings | change)
+        tuning_target.run_path(tmp_path, name, seed, settings | change, repeat)
         for name in names
         for seed in (0, 1)
+        for repeat in (0, 1)
         for change in ({}, {"images": 8}, {"jit": "auto"}, {"smoke": True})
     }
-    assert len(paths) == len(names) * 2 * 4
+    assert len(paths) == len(names) * 2 * 2 * 4
 
 
 @pytest.mark.parametrize("algorithm", ["asha", "bohb", "tpe"])

@@ -113,6 +113,57 @@ def test_a_validation_split_is_that_of_keras() -> None:
     assert_close(trained(fresh(noisy, values), shuffle=False, validation_split=0.3), expected)
 
 
+class Heard(keras.callbacks.Callback):
+    """Notes what it is told of batches; ends the second epoch after its second batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, int]] = []
+        self.losses: list[float] = []
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.told.append(("train begins", batch))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.told.append(("train ends", batch))
+        self.losses.append(float(logs["loss"]))
+        if [name for name, _ in self.told].count("validation begins") and batch >= 1:
+            self.model.stop_training = True
+
+    def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.told.append(("validation begins", batch))
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.told.append(("validation ends", batch))
+        self.losses.append(float(logs["loss"]))
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_callbacks_hear_of_batches_what_keras_tells_them(steps: int) -> None:
+    values = {"rate": 0.01, "dropout": 0.3}
+    heard, results = [], []
+    for train, options in ((fitted, {}), (trained, {"shuffle": False})):
+        model, callback = fresh(noisy, values), Heard()
+        model.steps_per_execution = steps
+        options |= {"validation_data": (X[:21], ONE_HOT[:21]), "callbacks": [callback]}
+        results.append(train(model, **options, epochs=4))  # type: ignore[operator]
+        heard.append(callback)
+    assert heard[1].told == heard[0].told
+    assert ("train ends", steps - 1) in heard[0].told
+    np.testing.assert_allclose(heard[1].losses, heard[0].losses, rtol=1e-5)
+    assert_close(results[1], results[0])
+
+
+def test_a_backup_of_keras_is_left_to_keras(tmp_path: Path) -> None:
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+    values = {"rate": 0.01, "dropout": 0.3}
+    history, _ = trained(fresh(noisy, values), callbacks=[backup], epochs=2)
+    assert len(history["loss"]) == 2
+    again = keras.callbacks.BackupAndRestore(tmp_path / "backup", delete_checkpoint=False)
+    history, _ = trained(fresh(noisy, values), callbacks=[again], epochs=3)
+    assert len(history["loss"]) == 1  # the two epochs of before are not trained again
+
+
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_equals_keras(policy: str) -> None:

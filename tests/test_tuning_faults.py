@@ -147,6 +147,30 @@ def test_batches_are_halved_until_they_fit(tmp_path: Path) -> None:
     assert again.oracle.notes == tuner.oracle.notes
 
 
+def test_an_interrupted_trial_goes_on_with_the_batches_that_fit(tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def watched(callback: Any, epoch: int, logs: Any) -> None:
+        steps.append(callback.params["steps"])
+        exhausted(callback, epoch, logs)
+
+    def interrupts(callback: Any, epoch: int, logs: Any) -> None:
+        exhausted(callback, epoch, logs)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    options = {**DATA, "epochs": 4, "batch_size": 32}
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    expected = tuner_of(whole, max_trials=1)
+    expected.search(**options, callbacks=[Callback(exhausted)])
+    with pytest.raises(KeyboardInterrupt):
+        tuner_of(cut, max_trials=1).search(**options, callbacks=[Callback(interrupts)])
+    tuner = tuner_of(cut, max_trials=1)
+    tuner.search(**options, callbacks=[Callback(watched)])
+    assert steps == [len(X) // 8] * 2  # the third and the fourth epoch, at once in small batches
+    assert tuner.oracle.histories == expected.oracle.histories
+
+
 @pytest.mark.parametrize("kind", ["arrays", "data set"])
 def test_a_halved_trial_equals_one_of_half_the_batch(kind: str) -> None:
     data: Any = None

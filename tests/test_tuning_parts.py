@@ -505,7 +505,7 @@ def test_duration(seconds: float, text: str) -> None:
 
 def _search(console: Console, *, quiet: bool = False) -> SearchProgress:
     with SearchProgress("val_loss", trials=4, quiet=quiet, console=console) as progress:
-        progress.resume([10.0], 0.9)
+        progress.resume({1: 10.0}, 0.9)
         progress.trial_begin(2, epochs=3)
         progress.epoch_end(2, 1, 0.75)
         progress.trial_end(2, score=0.5, best=0.5, seconds=20.0, reason="")
@@ -533,9 +533,17 @@ def test_search_on_a_terminal() -> None:
     assert shown.rstrip("\n").endswith("\x1b[?25h")  # the cursor is back
 
 
+def test_a_trial_that_goes_on_counts_once() -> None:
+    progress = SearchProgress("loss", trials=3, quiet=True)
+    progress.trial_end(1, score=0.5, best=0.5, seconds=1.0, reason="")
+    progress.trial_end(2, score=0.4, best=0.4, seconds=1.0, reason="")
+    progress.trial_end(2, score=0.3, best=0.3, seconds=4.0, reason="")
+    assert progress.remaining() == pytest.approx(3.0)  # one trial, at the mean of 1 and 5 seconds
+
+
 def test_remaining_is_unknown_without_an_end() -> None:
     progress = SearchProgress("loss", trials=None, quiet=True)
-    progress.resume([1.0], None)
+    progress.resume({1: 1.0}, None)
     assert progress.remaining() is None
 
 

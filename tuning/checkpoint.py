@@ -39,6 +39,7 @@ class TrainingState:
         stopped: The training ended before its last epoch.
         ended_early: It did so by itself, through a callback of the user's.
         callbacks: Per callback, its plain attributes.
+        halvings: How often the batch size was halved, because memory ran out.
     """
 
     epoch: int = 0
@@ -51,6 +52,7 @@ class TrainingState:
     stopped: bool = False
     ended_early: bool = False
     callbacks: list[dict[str, Any]] = field(default_factory=list)
+    halvings: int = 0
 
     def write(self, path: Path) -> None:
         """Writes the state; a crash leaves the file that was there before."""

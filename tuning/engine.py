@@ -38,7 +38,6 @@ class TrialRun:
         state: Where to go on; its epoch is 0 for a new training.
         report: Called after each epoch with (epoch, logs, seconds); returns why to stop, or None.
         keep_state: Whether the state after the last epoch may be needed.
-        halvings: How often the batch size is halved, because memory ran out.
         stopped: Why it was stopped before its last epoch.
         fits: How often `fit` was called, by a HyperModel that trains in parts.
     """
@@ -51,7 +50,6 @@ class TrialRun:
     report: Callable[[int, Mapping[str, float], float], str | None] = lambda *_: None
     begin: Callable[[], None] = lambda: None
     keep_state: bool = False
-    halvings: int = 0
     stopped: str = ""
     fits: int = 0
 
@@ -157,7 +155,7 @@ class TrialFit:
             "epochs": end,
             "initial_epoch": begin,
         }
-        size = max(1, (batch_size or 32) >> run.halvings)
+        size = max(1, (batch_size or 32) >> run.state.halvings)
         plain = not any(options.values()) and validation_freq == 1 and shuffle in (True, False)
         arrays = plain and is_rows(train)
         if begin >= end:
@@ -212,8 +210,8 @@ class TrialFit:
         named = dict(zip(("x", "y", "sample_weight"), train, strict=False))
         if is_rows(train):
             return named | {"batch_size": size, "shuffle": shuffle}
-        if run.halvings:
-            data = smaller_batches(train[0], run.halvings)
+        if run.state.halvings:
+            data = smaller_batches(train[0], run.state.halvings)
             return {"x": data, "shuffle": shuffle and not can_rebatch(data)}
         if can_rebatch(train[0]):  # a tf.data.Dataset, which Keras cannot shuffle
             return {"x": train[0], "shuffle": False}
@@ -242,6 +240,9 @@ class TrialFit:
         resumes = any(isinstance(c, keras.callbacks.BackupAndRestore) for c in callbacks)
         return not resumes and not _distributed()
 
+    def _whole_epochs(self, callbacks: Iterable[Any]) -> bool:
+        return self._engine.whole_epochs and not any(map(asks_for_batches, callbacks))
+
     def _fit_arrays(
         self,
         train: Any,
@@ -269,7 +270,7 @@ class TrialFit:
             steps=math.ceil(rows / batch_size),
             model=model,
         )
-        whole = self._engine.whole_epochs and not any(map(asks_for_batches, callbacks))
+        whole = self._whole_epochs(callbacks)
         train_hooks, test_hooks = (None, None) if whole else batch_hooks(hooks, model)
         model.stop_training = False
         hooks.on_train_begin()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -265,7 +265,12 @@ class FusedFit(TrialFit):
     """`fit` of a trial that trains whole epochs, or alone."""
 
     def _batches(self, *_: Any, **__: Any) -> dict[str, Any]:
-        raise NotFusedError("the data or a callback of the training asks for single batches")
+        raise NotFusedError("the data of the training comes in batches")
+
+    def _whole_epochs(self, callbacks: Iterable[Any]) -> bool:
+        if not super()._whole_epochs(callbacks):
+            raise NotFusedError("a callback of the training asks for single batches")
+        return True
 
 
 def _check_layers(model: keras.Model) -> None:

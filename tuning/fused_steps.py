@@ -261,13 +261,15 @@ class FusedLoop:
         shapes = [tuple(v.shape) for v in (*model.variables, *model.optimizer.variables)]
         self.steps = self.models.steps((self.key, *shapes), self.values, model, self.numbers)
 
-    def train(self, data: Batches, order: np.ndarray, batch_size: int) -> dict[str, float]:
-        """Trains one epoch, as `JaxLoop.train`."""
+    def train(
+        self, data: Batches, order: np.ndarray, batch_size: int, _: None = None
+    ) -> dict[str, float]:
+        """Trains one epoch, as `JaxLoop.train`; there are no hooks around batches."""
         if self.steps is None:
             self.choose()
         return self._wait(training=True, data=data, order=order, batch_size=batch_size)
 
-    def test(self, data: Batches, batch_size: int) -> dict[str, float]:
+    def test(self, data: Batches, batch_size: int, _: None = None) -> dict[str, float]:
         """Evaluates on all rows in their order, as `JaxLoop.test`."""
         order = np.arange(len(keras.tree.flatten(data)[0]), dtype="int32")
         return self._wait(training=False, data=data, order=order, batch_size=batch_size)

@@ -53,7 +53,8 @@ class BatchHooks:
         begin: Called with the number of the batch, counted from 0.
         end: Called with the number and the metrics so far.
         is_over: Returns whether the epoch ends with this batch.
-        steps: Batches per call; the numbers are those of its first and last one.
+        steps: Batches per call; the numbers are those of its first one and of its last one, which
+            may not be there in the last call. So Keras has it.
     """
 
     begin: Callable[[int], None]
@@ -111,9 +112,10 @@ class EpochLoop:
         logs: dict[str, float] = {}
         for start in range(0, rows, batch_size * hooks.steps):
             stop = min(start + batch_size * hooks.steps, rows)
-            hooks.begin(start // batch_size)
+            number = start // batch_size
+            hooks.begin(number)
             logs = self._run(data, order, start, stop, batch_size, training=training)
-            hooks.end((stop - 1) // batch_size, logs)
+            hooks.end(number + hooks.steps - 1, logs)
             if hooks.is_over():
                 break
         return logs

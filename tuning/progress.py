@@ -106,7 +106,7 @@ class SearchProgress:
         self._metric = metric
         self._trials = trials
         self._display = _Display(console, quiet=quiet)
-        self._seconds: list[float] = []  # of the trials that are finished
+        self._seconds: dict[int, float] = {}  # by finished trial, all of its runs
         self._best: float | None = None
         self._bar: TaskID | None = None
         self._epoch_bars: dict[int, TaskID | None] = {}
@@ -124,9 +124,9 @@ class SearchProgress:
     ) -> None:
         self._display.__exit__(kind, error, trace)
 
-    def resume(self, seconds: Iterable[float], best: float | None) -> None:
-        """Takes over the trials of an earlier session: how long each took, and the best score."""
-        self._seconds = list(seconds)
+    def resume(self, seconds: Mapping[int, float], best: float | None) -> None:
+        """Takes over an earlier session: seconds by trial, counted from 1, and the best score."""
+        self._seconds = dict(seconds)
         self._best = best
         self._display.update(self._bar, len(self._seconds), self._note())
 
@@ -151,16 +151,16 @@ class SearchProgress:
     def trial_end(
         self, number: int, *, score: float | None, best: float | None, seconds: float, reason: str
     ) -> None:
-        """Reports a finished trial.
+        """Reports a finished trial, or one that has run once more.
 
         Args:
             number: Of the trial, counted from 1.
             score: Its score, or None if it failed.
             best: The best score so far, or None.
-            seconds: How long it took.
+            seconds: How long this run took.
             reason: Why it failed, or why it ended early; may be empty.
         """
-        self._seconds.append(seconds)
+        self._seconds[number] = self._seconds.get(number, 0.0) + seconds
         self._best = best
         of = "" if self._trials is None else f"/{self._trials}"
         result = "failed" if score is None else f"{self._metric} {score:.4f}"
@@ -174,7 +174,7 @@ class SearchProgress:
         if self._trials is None or not self._seconds:
             return None
         left = max(self._trials - len(self._seconds), 0)
-        return left * sum(self._seconds) / len(self._seconds)
+        return left * sum(self._seconds.values()) / len(self._seconds)
 
     def _note(self) -> str:
         left = self.remaining()

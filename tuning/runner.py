@@ -180,6 +180,7 @@ class TrialRunner:
             arrays=parent.arrays,
             callbacks=parent.callbacks,
             attempt=task.attempt,
+            halvings=parent.halvings,
         )
 
     def _train(
@@ -193,10 +194,11 @@ class TrialRunner:
         extra_callbacks: Callable[[], list[Any]],
     ) -> tuple[Any, TrainingState]:
         first = copy.copy(state)
-        for halvings in range(MOST_HALVINGS):
+        for halvings in range(first.halvings, MOST_HALVINGS):
             state = copy.copy(first)
+            state.halvings = halvings
             state.history = {name: list(values) for name, values in first.history.items()}
-            run = self._trial_run(task, listener, state, hp, halvings)
+            run = self._trial_run(task, listener, state, hp)
             try:
                 return self._train_once(run, task, hp, args, kwargs, extra_callbacks), state
             except Exception as error:
@@ -207,9 +209,7 @@ class TrialRunner:
                 listener.rewind(first.epoch)
         raise FailedTrialError("out of memory at the smallest batches too")
 
-    def _trial_run(
-        self, task: Task, listener: Listener, state: TrainingState, hp: Any, halvings: int
-    ) -> TrialRun:
+    def _trial_run(self, task: Task, listener: Listener, state: TrainingState, hp: Any) -> TrialRun:
         first = int(task.hyperparameters["values"].get("tuner/initial_epoch", 0))
 
         def report(epoch: int, logs: Mapping[str, float], seconds: float) -> str | None:
@@ -227,7 +227,6 @@ class TrialRunner:
             report=report,
             begin=lambda: listener.declare(hp),
             keep_state=task.keep_state or state.execution + 1 < self.executions,
-            halvings=halvings,
         )
 
     def _train_once(

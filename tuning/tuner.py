@@ -156,7 +156,7 @@ class EngineTuner(keras_tuner.Tuner):
         self._began = monotonic()
         self.runner.batch = _some_rows(args, kwargs)
         records = self.oracle.seconds
-        finished = [records[name] for name in self.oracle.end_order]
+        finished = {int(name) + 1: records[name] for name in self.oracle.end_order}
         with locked(Path(self.project_dir)), self.progress, trials():
             self.progress.resume(finished, self.best_score())
             self.on_search_begin()
