@@ -36,7 +36,6 @@ from rich.table import Table
 
 import zoo
 from recipes.versions import versions
-from tuning import halving
 from tuning.oracles import (
     AshaOracle,
     BohbOracle,
@@ -107,7 +106,6 @@ class Method:
     title: str
     oracle: type[SearchOracle]
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    growth: int | None = None  # of the rungs, if not the oracle's own
     patience: int | None = None  # epochs without improvement before a trial is stopped
     resumes: bool = True  # False: a promoted trial starts again, and its epochs count again
 
@@ -121,13 +119,11 @@ class Method:
             **self.options,
         )
         oracle.max_trials = None
-        if self.growth is not None:
-            oracle.rungs = halving.rungs(EPOCHS, factor=self.growth, first=2)
         return oracle
 
 
-ASHA: Mapping[str, Any] = {"factor": 3, "first": 2}
-BOHB: Mapping[str, Any] = {**ASHA, "curve_stopping": False}
+X3: Mapping[str, Any] = {"growth": 3}
+ENDLESS: Mapping[str, Any] = {"curve_stopping": False}
 METHODS: Mapping[str, Method] = {
     "random": Method(title="random search", oracle=RandomOracle),
     "random-patience": Method(title="random + EarlyStopping(5)", oracle=RandomOracle, patience=5),
@@ -142,21 +138,18 @@ METHODS: Mapping[str, Method] = {
         options={"hyperband_iterations": BUDGET},
     ),
     "asha-restart": Method(
-        title="ASHA, rungs x3, no resume", oracle=AshaOracle, options=ASHA, growth=3, resumes=False
+        title="ASHA, rungs x3, no resume", oracle=AshaOracle, options=X3, resumes=False
     ),
-    "asha-3": Method(title="ASHA, rungs x3", oracle=AshaOracle, options=ASHA, growth=3),
-    "asha": Method(title="ASHA, rungs x2", oracle=AshaOracle, options=ASHA, growth=2),
+    "asha-3": Method(title="ASHA, rungs x3", oracle=AshaOracle, options=X3),
+    "asha": Method(title="ASHA, rungs x2", oracle=AshaOracle),
     "tpe": Method(title="TPE", oracle=TpeOracle),
     "tpe-curves": Method(
         title="TPE + learning-curve stopping", oracle=TpeOracle, options={"curve_stopping": True}
     ),
-    "bohb-3": Method(title="TPE + ASHA, rungs x3", oracle=BohbOracle, options=BOHB, growth=3),
-    "bohb": Method(title="TPE + ASHA, rungs x2", oracle=BohbOracle, options=BOHB, growth=2),
+    "bohb-3": Method(title="TPE + ASHA, rungs x3", oracle=BohbOracle, options={**X3, **ENDLESS}),
+    "bohb": Method(title="TPE + ASHA, rungs x2", oracle=BohbOracle, options=ENDLESS),
     "bohb-curves": Method(
-        title="TPE + ASHA, rungs x2 + learning-curve stopping",
-        oracle=BohbOracle,
-        options={**BOHB, "curve_stopping": True},
-        growth=2,
+        title="TPE + ASHA, rungs x2 + learning-curve stopping", oracle=BohbOracle
     ),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuning.halving import Observation, contenders, promotion, rungs, thinned
+from tuning.halving import Observation, completion, contenders, promotion, rungs, thinned
 from zoo.errors import OptionValueError
 
 NAN = math.nan
@@ -186,3 +186,16 @@ def test_thinning_keeps_the_best_and_spreads_over_the_others() -> None:
     assert len(kept) == 150
     assert max(kept) >= 990
     assert thinned(scored[:150]) == scored[:150]
+
+
+def test_the_best_of_the_furthest_completes() -> None:
+    curves = {"a": (0.1,), "b": (0.5, 0.4, 0.4), "c": (0.3, 0.2, 0.2)}
+    seen = [Observation(trial=name, values={}, curve=curve) for name, curve in curves.items()]
+    assert completion(seen, (1, 3, 9)) == ("c", 9)
+    assert completion(seen[:1], (1, 3, 9)) == ("a", 3)
+    assert completion(seen, (1, 3)) is None  # it is complete
+    assert completion([], (1, 3)) is None
+    seen[2] = replace(seen[2], final=True)
+    assert completion(seen, (1, 3, 9)) is None  # what stopped by itself is not overtaken
+    seen[2] = replace(seen[2], final=False, running=True)
+    assert completion(seen, (1, 3, 9)) is None

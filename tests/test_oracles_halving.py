@@ -183,10 +183,12 @@ def test_hyperband_needs_its_first_bracket() -> None:
 
 # Asha, TPE and BOHB
 
+PAPER = {"first": 1, "growth": 3}  # rungs of 1, 3 and 9 epochs
+
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_asha_goes_on_with_the_best(workers: int) -> None:
-    oracle = make("asha", trials=27)
+    oracle = make("asha", trials=27, **PAPER)
     assert isinstance(oracle, AshaOracle)
     assert oracle.rungs == (1, 3, 9)
     run = Simulation(oracle, workers=workers).run()
@@ -211,7 +213,7 @@ def test_asha_goes_on_with_the_best(workers: int) -> None:
 
 
 def test_asha_waits_for_what_may_be_promoted() -> None:
-    oracle = make("asha", trials=3, hyperparameters=full_space())
+    oracle = make("asha", trials=3, hyperparameters=full_space(), **PAPER)
     trials = [oracle.create_trial(str(worker)) for worker in range(3)]
     assert oracle.create_trial("3").status == "IDLE"
     for number, trial in enumerate(trials):
@@ -229,7 +231,7 @@ def test_asha_waits_for_what_may_be_promoted() -> None:
 
 
 def test_a_promoted_trial_that_fails_or_stops_short_does_not_go_on() -> None:
-    oracle = make("asha", trials=9)
+    oracle = make("asha", trials=9, **PAPER)
     stopped = []
 
     def outcome(trial: Any) -> str:
@@ -248,7 +250,7 @@ def test_a_promoted_trial_that_fails_or_stops_short_does_not_go_on() -> None:
 
 
 def test_asha_without_reported_epochs() -> None:
-    oracle = make("asha", trials=9)
+    oracle = make("asha", trials=9, **PAPER)
     oracle.update_space(full_space())
     spans: Counter[tuple[int, int | None]] = Counter()
     while (trial := oracle.create_trial("a")).status == "RUNNING":
@@ -265,7 +267,7 @@ def test_asha_without_reported_epochs() -> None:
 
 
 def test_states_that_may_be_promoted_are_needed() -> None:
-    oracle = make("asha", trials=27)
+    oracle = make("asha", trials=27, **PAPER)
     run = Simulation(oracle, workers=2)
     write = run.write
 
@@ -278,6 +280,28 @@ def test_states_that_may_be_promoted_are_needed() -> None:
     run.run()
     assert len(run.handed_out) > 27
     assert 0 < len(oracle.needed_states()) <= 18  # at most nine at each of two rungs
+
+
+def test_the_best_trial_is_trained_to_the_end() -> None:
+    oracle = make("asha", trials=5)
+    assert isinstance(oracle, AshaOracle)
+    assert oracle.rungs == (2, 4, 9)
+    run = Simulation(oracle).run()
+    epochs = {name: len(history["val_loss"]) for name, history in oracle.histories.items()}
+    assert sorted(epochs.values()) == [2, 2, 2, 2, 9]  # one in three of five earned four epochs
+    best = min(oracle.trials, key=lambda name: oracle.histories[name]["val_loss"][1])
+    assert epochs[best] == 9
+    assert [event["epochs"] for event in run.events if event["event"] == "start"][-2:] == [
+        [2, 4],
+        [4, 9],
+    ]
+
+
+def test_rungs_of_few_epochs() -> None:
+    for epochs, rungs in ((1, (1,)), (3, (3,)), (4, (2, 4)), (27, (2, 4, 8, 27))):
+        oracle = ALGORITHMS["asha"].create("val_loss", trials=3, max_epochs=epochs, seed=0)
+        assert isinstance(oracle, AshaOracle)
+        assert oracle.rungs == rungs
 
 
 def test_rungs_are_checked() -> None:

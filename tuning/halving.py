@@ -80,6 +80,20 @@ def promotion(
     return None
 
 
+def completion(observations: Sequence[Observation], rungs: Sequence[int]) -> tuple[str, int] | None:
+    """Returns the best of the trials that got furthest and its next rung, or None at the last one.
+
+    For when no new trial comes: too few to earn the last promotions leave the best one unfinished.
+    """
+    for rung, following in reversed(list(pairwise((*rungs, math.inf)))):
+        reached = _losses(observations, rung)
+        if reached:
+            seen = observations[min(reached)[1]]
+            goes_on = seen.may_go_on and not seen.running and following < math.inf
+            return (seen.trial, int(following)) if goes_on else None
+    return None
+
+
 def contenders(
     observations: Sequence[Observation], rungs: Sequence[int], *, places: int | None
 ) -> set[str]:

@@ -179,8 +179,8 @@ class ASHA(_NamedTuner):
         max_epochs: Epochs of a trial that is never stopped. Learning-rate schedules should end
             here.
         factor: One in `factor` trials goes on.
-        first: Epochs of the first rung; each following one has `growth` times as many, which is
-            `factor` if not given.
+        first: Epochs of the first rung, 2 if not given; each following one has `growth` times as
+            many, twice if not given.
         seed: In [0, 2**32); the same seed gives the same search. None draws one.
         **options: KerasTuner's other arguments and those of `EngineTuner`.
     """
@@ -194,7 +194,7 @@ class ASHA(_NamedTuner):
         max_trials: int = 10,
         max_epochs: int = 100,
         factor: int = 3,
-        first: int = 1,
+        first: int | None = None,
         seed: int | None = None,
         **options: Any,
     ) -> None:
