@@ -38,7 +38,8 @@ CONTESTANTS = {
     "ours BOHB, 2 workers": Contestant(library=OURS, tuner="BOHB", options={"workers": 2}),
 }
 OBJECTIVE = "val_accuracy"
-REPEATS = 3  # searches of ours to each target
+REPEATS = 2  # searches of ours to each target
+COMPARED = 2  # targets to which KerasTuner's other searches, ten minutes each, are run too
 SEED_STEP = 100  # between the seeds of these searches
 TRIALS, EPOCHS = 40, 27
 RATES = (1e-5, 1e-1)  # learning rates that are searched
@@ -199,15 +200,21 @@ def repeats(name: str) -> range:
     return range(REPEATS if CONTESTANTS[name].library == OURS else 1)
 
 
+def contestants(place: int) -> list[str]:
+    """Returns who searches for the target of that place in the list of seeds."""
+    return [name for name in CONTESTANTS if place < COMPARED or name not in STOCK_NAMES[1:]]
+
+
 def measure(
-    folder: Path, seed: int, settings: Mapping[str, Any], fresh: bool = False
+    folder: Path, place: int, seed: int, settings: Mapping[str, Any], fresh: bool = False
 ) -> dict[str, list[Run]]:
     """Returns the runs of one seed, made where they are not kept, RandomSearch first.
 
     A contestant that fails has its error for a run, which is not kept.
     """
     runs: dict[str, list[Run]] = {}
-    for name, contestant in CONTESTANTS.items():
+    for name in contestants(place):
+        contestant = CONTESTANTS[name]
         base = runs[BASE][0] if BASE in runs else None
         limits = {
             "target": base["trace"][-1][1] if base else None,
@@ -244,9 +251,11 @@ def rows(runs: Mapping[int, Mapping[str, Sequence[Run]]]) -> list[list[str]]:
 def cells(name: str, targets: Sequence[Mapping[str, Sequence[Run]]]) -> list[str]:
     """Returns the line of a contestant, given all runs by target and contestant."""
     shown = "; ".join(
-        ", ".join(cell(one, final_score(found)) for one in found[name]) for found in targets
+        ", ".join(cell(one, final_score(found)) for one in found[name])
+        for found in targets
+        if name in found
     )
-    pairs = [(found, one) for found in targets for one in found[name]]
+    pairs = [(found, one) for found in targets for one in found.get(name, ())]
     reached = [
         (found, one, seconds)
         for found, one in pairs
@@ -256,7 +265,14 @@ def cells(name: str, targets: Sequence[Mapping[str, Sequence[Run]]]) -> list[str
     if len(reached) < len(pairs):  # a median of those that did would flatter
         return [shown, count, *[""] * (len(COLUMNS) - 3)]
     wholes = [
-        spread([found[stock][0]["seconds"] / seconds for found, _, seconds in reached], 1)
+        spread(
+            [
+                found[stock][0]["seconds"] / seconds
+                for found, _, seconds in reached
+                if stock in found
+            ],
+            1,
+        )
         for stock in STOCK_NAMES
     ]
     firsts = [
@@ -302,17 +318,17 @@ def run(
     task = target_task(images, smoke=smoke, jit=jit)
     missing = [
         name
-        for seed in seeds
-        for name, contestant in CONTESTANTS.items()
+        for place, seed in enumerate(seeds)
+        for name in contestants(place)
         for repeat in repeats(name)
-        if (fresh and contestant.library == OURS)
+        if (fresh and CONTESTANTS[name].library == OURS)
         or not run_path(folder, name, seed, settings, repeat).is_file()
     ]
     if missing:
         print(estimate(task, missing), flush=True)
     runs = {}
-    for seed in seeds:
-        runs[seed] = measure(folder, seed, settings, fresh)
+    for place, seed in enumerate(seeds):
+        runs[seed] = measure(folder, place, seed, settings, fresh)
         finals = ", ".join(f"{found[BASE][0]['trace'][-1][1]:.4f}" for found in runs.values())
         title = (
             f"Time to the {OBJECTIVE} that {BASE} ends on after {task.trials} trials of "

@@ -107,16 +107,19 @@ def test_runs_are_kept_and_ours_can_be_made_again(
     monkeypatch.setattr(tuning_target, "in_fresh_process", fake)
     settings = {"images": 9, "smoke": False, "jit": False}
     names = list(tuning_target.CONTESTANTS)
-    runs = tuning_target.measure(tmp_path, 0, settings)
-    ours = [(name, seed, 0.5) for name in names[3:] for seed in (0, 100, 200)]
+    runs = tuning_target.measure(tmp_path, 0, 0, settings)
+    ours = [(name, seed, 0.5) for name in names[3:] for seed in (0, 100)]
     assert made == [(BASE, 0, None), *((name, 0, 0.5) for name in names[1:3]), *ours]
-    assert [run["failure"] for run in runs["ours BOHB, 2 workers"]] == ["no workers"] * 3
+    assert [run["failure"] for run in runs["ours BOHB, 2 workers"]] == ["no workers"] * 2
     made.clear()
-    tuning_target.measure(tmp_path, 0, settings)
-    assert made == ours[-3:]  # a failure is not kept
+    tuning_target.measure(tmp_path, 0, 0, settings)
+    assert made == ours[-2:]  # a failure is not kept
     made.clear()
-    tuning_target.measure(tmp_path, 0, settings, fresh=True)
+    tuning_target.measure(tmp_path, 0, 0, settings, fresh=True)
     assert made == ours
+    made.clear()
+    tuning_target.measure(tmp_path, tuning_target.COMPARED, 1, settings)
+    assert [name for name, *_ in made] == [BASE, *(name for name, *_ in ours)]
     paths = {
         tuning_target.run_path(tmp_path, name, seed, settings | change, repeat)
         for name in names
