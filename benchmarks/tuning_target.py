@@ -225,7 +225,7 @@ def measure(
             path = run_path(folder, name, seed, settings, repeat)
             kept = None if contestant.library == OURS and fresh else read_run(path)
             if kept is None:
-                kept = make_run(path, name, seed + SEED_STEP * repeat, settings | limits)
+                kept = make_run(path, name, seed + SEED_STEP * repeat, {**settings, **limits})
             runs[name].append(kept)
     return runs
 

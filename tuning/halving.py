@@ -85,12 +85,12 @@ def completion(observations: Sequence[Observation], rungs: Sequence[int]) -> tup
 
     For when no new trial comes: too few to earn the last promotions leave the best one unfinished.
     """
-    for rung, following in reversed(list(pairwise((*rungs, math.inf)))):
-        reached = _losses(observations, rung)
+    for place in reversed(range(len(rungs))):
+        reached = _losses(observations, rungs[place])
         if reached:
             seen = observations[min(reached)[1]]
-            goes_on = seen.may_go_on and not seen.running and following < math.inf
-            return (seen.trial, int(following)) if goes_on else None
+            goes_on = seen.may_go_on and not seen.running and place + 1 < len(rungs)
+            return (seen.trial, rungs[place + 1]) if goes_on else None
     return None
 
 
