@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -142,11 +143,11 @@ class Heard(keras.callbacks.Callback):
 def test_callbacks_hear_of_batches_what_keras_tells_them(steps: int) -> None:
     values = {"rate": 0.01, "dropout": 0.3}
     heard, results = [], []
-    for train, options in ((fitted, {}), (trained, {"shuffle": False})):
+    for train in (fitted, functools.partial(trained, shuffle=False)):
         model, callback = fresh(noisy, values), Heard()
         model.steps_per_execution = steps
-        options |= {"validation_data": (X[:21], ONE_HOT[:21]), "callbacks": [callback]}
-        results.append(train(model, **options, epochs=4))  # type: ignore[operator]
+        options: dict[str, Any] = {"validation_data": (X[:21], ONE_HOT[:21]), "epochs": 4}
+        results.append(train(model, callbacks=[callback], **options))
         heard.append(callback)
     assert heard[1].told == heard[0].told
     assert ("train ends", steps - 1) in heard[0].told

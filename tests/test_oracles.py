@@ -342,7 +342,12 @@ def test_the_process_asks_for_points_as_good_as_those_of_kerastuner() -> None:
     random = np.random.default_rng(0)
     points = random.random((40, 3))
     losses = ((points - [0.3, 0.6, 0.5]) ** 2).sum(axis=1) + np.sin(9 * points[:, 0]) / 5
-    options = {"objective": "val_loss", "max_trials": 60, "seed": 0, "num_initial_points": 5}
+    options: dict[str, Any] = {
+        "objective": "val_loss",
+        "max_trials": 60,
+        "seed": 0,
+        "num_initial_points": 5,
+    }
     theirs = keras_tuner.oracles.BayesianOptimizationOracle(**options)
     ours = BayesianOracle(**options)
     for oracle in (theirs, ours):
