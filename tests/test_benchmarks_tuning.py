@@ -142,7 +142,7 @@ def test_made_up_events_fill_an_oracle(algorithm: str) -> None:
     for event in tuning_overhead.halving_events(30, rungs):
         oracle.apply(event)
     lengths = sorted(len(one.curve) for one in oracle.observations())
-    expected = {"tpe": [27] * 30}.get(algorithm, [1] * 20 + [3] * 7 + [9] * 2 + [27])
+    expected = {"tpe": [1] * 30}.get(algorithm, [2] * 20 + [4] * 7 + [8] * 2 + [27])  # one: a score
     assert lengths == expected
     assert not oracle.ongoing_trials
     new = oracle.create_trial("a")
