@@ -35,7 +35,6 @@ CONTESTANTS = {
     "KerasTuner BayesianOptimization": Contestant(library=STOCK, tuner="BayesianOptimization"),
     "ours ASHA, 1 worker": Contestant(library=OURS, tuner="ASHA"),
     "ours ASHA, 2 workers": Contestant(library=OURS, tuner="ASHA", options={"workers": 2}),
-    "ours BOHB, 2 workers": Contestant(library=OURS, tuner="BOHB", options={"workers": 2}),
 }
 OBJECTIVE = "val_accuracy"
 REPEATS = 2  # searches of ours to each target

@@ -88,9 +88,9 @@ def test_a_run_that_never_reaches_the_target_is_shown_as_such() -> None:
     table = {row[0]: row[1:] for row in tuning_target.rows(runs)}
     ratios = ["7.5 (5.0..10.0)", "11.2 (7.5..15.0)", "15.0 (10.0..20.0)", "3.0 (2.0..4.0)"]
     assert table["ours ASHA, 2 workers"] == ["2, 4", "2 of 2", "3.0", "1.0", *ratios]
-    runs[7]["ours BOHB, 2 workers"] = [{"trace": [], "seconds": 9.0}]
+    runs[7]["ours ASHA, 2 workers"] = [{"trace": [], "seconds": 9.0}]
     table = {row[0]: row[1:] for row in tuning_target.rows(runs)}
-    assert table["ours BOHB, 2 workers"][:2] == ["never (no epoch in 9 s)", "0 of 1"]
+    assert table["ours ASHA, 2 workers"][:2] == ["never (no epoch in 9 s)", "0 of 1"]
 
 
 def test_runs_are_kept_and_ours_can_be_made_again(
@@ -100,7 +100,7 @@ def test_runs_are_kept_and_ours_can_be_made_again(
 
     def fake(_: Any, *, name: str, seed: int, target: float | None, **others: Any) -> Any:
         made.append((name, seed, target))
-        if "BOHB" in name:
+        if "2 workers" in name:
             raise RuntimeError("no workers")
         return {"trace": [[1.0, 0.5]], "seconds": 2.0, "start": 0.0}
 
@@ -110,7 +110,7 @@ def test_runs_are_kept_and_ours_can_be_made_again(
     runs = tuning_target.measure(tmp_path, 0, 0, settings)
     ours = [(name, seed, 0.5) for name in names[3:] for seed in (0, 100)]
     assert made == [(BASE, 0, None), *((name, 0, 0.5) for name in names[1:3]), *ours]
-    assert [run["failure"] for run in runs["ours BOHB, 2 workers"]] == ["no workers"] * 2
+    assert [run["failure"] for run in runs["ours ASHA, 2 workers"]] == ["no workers"] * 2
     made.clear()
     tuning_target.measure(tmp_path, 0, 0, settings)
     assert made == ours[-2:]  # a failure is not kept
