@@ -50,10 +50,10 @@ def tasks(*, smoke: bool, jit: bool | str) -> list[Task]:
     options: dict[str, Any] = {"seed": SEED, "jit_compile": jit, "smoke": smoke}
     return [
         cnn_task(**options),
-        cnn_task(filters=16, **options),
         table_task(2_000, 500, **options),
         table_task(32_000, 8_000, **options),
         resnet_task(**options),
+        cnn_task(filters=16, **options),
     ]
 
 
