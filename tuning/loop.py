@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
@@ -63,6 +63,14 @@ class BatchHooks:
     steps: int = 1
 
 
+class Span(NamedTuple):
+    """A part of an epoch's order, cut into batches."""
+
+    start: int
+    stop: int
+    batch_size: int
+
+
 class EpochLoop:
     """Epochs of a model.
 
@@ -108,29 +116,22 @@ class EpochLoop:
         self._model.reset_metrics()
         rows = len(order)
         if hooks is None:
-            return self._run(data, order, 0, rows, batch_size, training=training)
+            return self._run(data, order, Span(0, rows, batch_size), training=training)
         logs: dict[str, float] = {}
         for start in range(0, rows, batch_size * hooks.steps):
-            stop = min(start + batch_size * hooks.steps, rows)
+            span = Span(start, min(start + batch_size * hooks.steps, rows), batch_size)
             number = start // batch_size
             hooks.begin(number)
-            logs = self._run(data, order, start, stop, batch_size, training=training)
+            logs = self._run(data, order, span, training=training)
             hooks.end(number + hooks.steps - 1, logs)
             if hooks.is_over():
                 break
         return logs
 
     def _run(
-        self,
-        data: Batches,
-        order: np.ndarray,
-        start: int,
-        stop: int,
-        batch_size: int,
-        *,
-        training: bool,
+        self, data: Batches, order: np.ndarray, span: Span, *, training: bool
     ) -> dict[str, float]:
-        """Runs the batches of order[start:stop]; returns the metrics since they were reset."""
+        """Runs the batches of a span of the order; returns the metrics since they were reset."""
         raise NotImplementedError
 
 
@@ -149,19 +150,12 @@ class TensorFlowLoop(EpochLoop):
         self._test = tf.function(self._loop(model.test_step), reduce_retracing=True)
 
     def _run(
-        self,
-        data: Batches,
-        order: np.ndarray,
-        start: int,
-        stop: int,
-        batch_size: int,
-        *,
-        training: bool,
+        self, data: Batches, order: np.ndarray, span: Span, *, training: bool
     ) -> dict[str, float]:
         import tensorflow as tf
 
-        span = (tf.constant(number) for number in (start, stop, batch_size))
-        logs = (self._train if training else self._test)(data, tf.constant(order), *span)
+        run = self._train if training else self._test
+        logs = run(data, tf.constant(order), *map(tf.constant, span))
         return {name: float(value) for name, value in logs.items()}
 
     def _loop(self, step: Callable[..., Any]) -> Callable[..., Any]:
@@ -200,20 +194,14 @@ class JaxLoop(EpochLoop):
         self._functions: dict[bool, tuple[Any, int]] = {}
 
     def _run(
-        self,
-        data: Batches,
-        order: np.ndarray,
-        start: int,
-        stop: int,
-        batch_size: int,
-        *,
-        training: bool,
+        self, data: Batches, order: np.ndarray, span: Span, *, training: bool
     ) -> dict[str, float]:
         model = self._model
         variables = self._variables(training=training)
         state = tuple([v.value for v in group] for group in variables)
-        full = stop - (stop - start) % batch_size
-        for rows in (order[start:full].reshape(-1, batch_size), order[full:stop].reshape(1, -1)):
+        start, stop, size = span
+        full = stop - (stop - start) % size
+        for rows in (order[start:full].reshape(-1, size), order[full:stop].reshape(1, -1)):
             if rows.size:
                 function, count = self._function(state, data, rows, training=training)
                 state = function(state, self._numbers.arrays()[:count], data, rows)
