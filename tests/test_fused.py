@@ -220,7 +220,7 @@ def test_fused_trials_equal_single_ones(make: Listed, widths: list[int]) -> None
 def test_every_trial_of_a_search_equals_a_single_one(
     kind: str, make: Listed, widths: list[int]
 ) -> None:
-    options: dict[str, Any] = {"max_epochs": 4, "factor": 2} if kind == "ASHA" else {}
+    options: dict[str, Any] = {"max_epochs": 4, "factor": 2, "first": 1} if kind == "ASHA" else {}
     length = {} if kind == "ASHA" else {"epochs": 2}
     tuner = make(kind=kind, fused=3, keep=None, max_trials=5, **options)
     tuner.search(**FIT, **length)

@@ -449,7 +449,7 @@ def test_asha_is_the_default_and_promotes() -> None:
     result = tune(Curve(), None, None, max_epochs=9, trials=9, quiet=True)
     table = result.leaderboard()
     assert len(table) == 9
-    assert sorted(table.epochs)[:6] == [1] * 6
+    assert sorted(table.epochs)[:6] == [2] * 6
     assert 9 in set(table.epochs)
     best = table[table.epochs == 9].iloc[0]
     assert best.x + best.units == min(table.x + table.units)
