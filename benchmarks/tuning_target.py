@@ -38,8 +38,8 @@ CONTESTANTS = {
 }
 OBJECTIVE = "val_accuracy"
 REPEATS = 2  # searches of ours to each target
-COMPARED = 2  # targets to which KerasTuner's other searches, ten minutes each, are run too
 SEED_STEP = 100  # between the seeds of these searches
+COMPARED = 2  # targets to which KerasTuner's other searches, ten minutes each, are run too
 TRIALS, EPOCHS = 40, 27
 RATES = (1e-5, 1e-1)  # learning rates that are searched
 REBUILD_S, PROCESS_S = 1.0, 15.0  # of KerasTuner's trials; of a fresh process. For the estimate
