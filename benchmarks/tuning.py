@@ -2,6 +2,7 @@
 
     python -m benchmarks.tuning                     # all parts; hours, on a quiet machine
     python -m benchmarks.tuning equal workers       # two of them
+    python -m benchmarks.tuning equal --only resnet18
     python -m benchmarks.tuning target --seeds 0 1 2 --images 3000
     python -m benchmarks.tuning --smoke             # a few minutes: noise, tiny sizes
 
@@ -40,6 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="samples of each (default: 5, smoke: 1)")
     parser.add_argument("--smoke", action="store_true", help="noise, tiny sizes, another folder")
     parser.add_argument("--jit", action="store_true", help="compile with Keras' default, XLA")
+    parser.add_argument("--only", nargs="+", default=[], help="of equal: words of tasks' names")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of target")
     parser.add_argument("--images", type=int, default=3_000, help="of target")
     parser.add_argument("--fresh", action="store_true", help="of target: run ours again")
@@ -65,7 +67,7 @@ def main() -> None:
     jit = "auto" if asked.jit else False
     common = {"smoke": asked.smoke, "jit": jit}
     if "equal" in asked.part:
-        tuning_equal.run(asked.results, rounds=asked.rounds, **common)
+        tuning_equal.run(asked.results, rounds=asked.rounds, only=asked.only, **common)
     if "workers" in asked.part:
         tuning_workers.run(asked.results, rounds=asked.rounds, **common)
     if "target" in asked.part:

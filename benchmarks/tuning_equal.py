@@ -6,8 +6,10 @@ batches, and their scores can be compared exactly; the shuffled ones differ by c
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +125,20 @@ def differences(scores: Mapping[str, Sequence[float]], name: str) -> list[float]
     return [mine - base for mine, base in zip(scores[name], scores[BASE], strict=True)]
 
 
-def run(folder: Path, *, rounds: int, smoke: bool, jit: bool | str) -> None:
-    """Measures, prints and writes all tasks."""
-    result = {}
+def run(
+    folder: Path, *, rounds: int, smoke: bool, jit: bool | str, only: Sequence[str] = ()
+) -> None:
+    """Measures, prints and writes the tasks whose names hold one of the words, or all.
+
+    Tasks of an earlier run that are not measured now stay in the file, with their dates.
+    """
+    path = folder / "tuning_equal.json"
+    result = json.loads(path.read_text("utf-8"))["tasks"] if only and path.is_file() else {}
     for task in tasks(smoke=smoke, jit=jit):
-        found = result[task.name] = measure(task, rounds)
+        if only and not any(word in task.name for word in only):
+            continue
+        found = {"date": datetime.now(UTC).date().isoformat(), **measure(task, rounds)}
+        result[task.name] = found
         title = (
             f"{task.name}: {task.data}; {task.trials} trials of {task.epochs} epochs, "
             f"median of {rounds}; steps of a trial {spread(found['steps_of_a_trial'])} s; "
