@@ -60,9 +60,9 @@ def trial_overheads(trials: int, jit: bool | str) -> dict[str, list[float]]:
 
     def timed(run: Any) -> Any:
         @functools.wraps(run)
-        def call(*args: Any) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
             begin = time.perf_counter()
-            result = run(*args)
+            result = run(*args, **options)
             calls.append(time.perf_counter() - begin)
             return result
 
