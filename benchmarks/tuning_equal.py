@@ -42,6 +42,8 @@ COLUMNS = (
     "faster",
     "s/trial beyond steps",
     "% of KerasTuner's",
+    "after the first trial",
+    "% of KerasTuner's",
     "largest Δ in order",
     "mean Δ shuffled",
 )
@@ -66,13 +68,22 @@ def measure(task: Task, rounds: int) -> dict[str, Any]:
     for contestant in CONTESTANTS.values():
         run_search(contestant, with_trials(task, 1), objective=OBJECTIVE, values=values)
     seconds: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
+    later: dict[str, list[float]] = {name: [] for name in CONTESTANTS}
     alone = []
     shuffled = {}
     for order in turns(list(CONTESTANTS), rounds):
         alone.append(steps.seconds())
         for name in order:
-            found = run_search(CONTESTANTS[name], task, objective=OBJECTIVE, values=values)
+            ends: list[float] = []
+            found = run_search(
+                CONTESTANTS[name],
+                task,
+                objective=OBJECTIVE,
+                values=values,
+                epoch_ended=lambda now, _, ends=ends: ends.append(now),
+            )
             seconds[name].append(found.seconds)
+            later[name].append(seconds_after_the_first(ends, task.epochs))
             shuffled[name] = found.scores
     ordered = {
         name: run_search(contestant, task, objective=OBJECTIVE, values=values, shuffle=False).scores
@@ -84,16 +95,29 @@ def measure(task: Task, rounds: int) -> dict[str, Any]:
         "epochs": task.epochs,
         "batch_size": task.batch_size,
         "seconds": seconds,
+        "seconds_of_a_trial_after_the_first": later,
         "steps_of_a_trial": alone,
         "scores_in_order": ordered,
         "scores_shuffled": shuffled,
     }
 
 
+def seconds_after_the_first(ends: Sequence[float], epochs: int) -> float:
+    """Returns the seconds of a trial, the mean of all but the first, which compiles.
+
+    Args:
+        ends: When each epoch ended, trial after trial.
+        epochs: Of each trial.
+    """
+    last = ends[epochs - 1 :: epochs]
+    return (last[-1] - last[0]) / (len(last) - 1)
+
+
 def rows(found: Mapping[str, Any]) -> list[list[str]]:
     """Returns the table of one task."""
     base = statistics.median(found["seconds"][BASE])
     beyond = {name: beyond_steps(found, name) for name in found["seconds"]}
+    later = {name: later_beyond_steps(found, name) for name in found["seconds"]}
     lines = []
     for name, samples in found["seconds"].items():
         middle = statistics.median(samples)
@@ -107,6 +131,8 @@ def rows(found: Mapping[str, Any]) -> list[list[str]]:
                 f"{base / middle:.2f}",
                 f"{beyond[name]:.3f}",
                 f"{100 * beyond[name] / beyond[BASE]:.0f}",
+                f"{later[name]:.3f}",
+                f"{100 * later[name] / later[BASE]:.0f}",
                 "" if name == BASE else f"{max(map(abs, in_order)):.2g}",
                 "" if name == BASE else f"{statistics.mean(shuffled):+.4f}",
             ]
@@ -118,6 +144,14 @@ def beyond_steps(found: Mapping[str, Any], name: str) -> float:
     """Returns the median over rounds of a trial's seconds less those of its steps."""
     pairs = zip(found["seconds"][name], found["steps_of_a_trial"], strict=True)
     return float(statistics.median(whole / found["trials"] - steps for whole, steps in pairs))
+
+
+def later_beyond_steps(found: Mapping[str, Any], name: str) -> float:
+    """Returns the same of the trials after the first."""
+    pairs = zip(
+        found["seconds_of_a_trial_after_the_first"][name], found["steps_of_a_trial"], strict=True
+    )
+    return float(statistics.median(whole - steps for whole, steps in pairs))
 
 
 def differences(scores: Mapping[str, Sequence[float]], name: str) -> list[float]:

@@ -19,6 +19,7 @@ from benchmarks import (
 )
 from benchmarks.tuning_equal import BASE
 from benchmarks.tuning_searches import OURS, STOCK, Contestant, run_search
+from tuning import loop
 from zoo.errors import SourceError
 
 # KerasTuner asks for the thread's name by deprecated functions.
@@ -44,14 +45,31 @@ def test_equal_trials_are_compared_trial_by_trial() -> None:
     found = {
         "trials": 2,
         "seconds": {BASE: [8.0, 10.0, 12.0], "ours": [4.0, 5.0, 6.0]},
+        "seconds_of_a_trial_after_the_first": {BASE: [3.0, 4.0, 4.0], "ours": [1.5, 2.0, 1.25]},
         "steps_of_a_trial": [1.0, 1.0, 1.0],
         "scores_in_order": {BASE: [0.5, 0.25], "ours": [0.5, 0.375]},
         "scores_shuffled": {BASE: [0.5, 0.25], "ours": [0.25, 0.25]},
     }
     assert tuning_equal.rows(found) == [
-        [BASE, "10.00 (8.00..12.00)", "720", "1.00", "4.000", "100", "", ""],
-        ["ours", "5.00 (4.00..6.00)", "1,440", "2.00", "1.500", "38", "0.12", "-0.1250"],
-    ]
+        [BASE, "10.00 (8.00..12.00)", "720", "1.00", "4.000", "100", "3.000", "100", "", ""],
+        [
+            "ours", "5.00 (4.00..6.00)", "1,440", "2.00", "1.500", "38", "0.500", "17", "0.12",
+            "-0.1250",
+        ],
+    ]  # fmt: skip
+
+
+def test_the_first_trial_is_left_out() -> None:
+    ends = [5.0, 6.0, 7.0, 8.0, 8.5, 9.0]  # of three trials of two epochs
+    assert tuning_equal.seconds_after_the_first(ends, 2) == pytest.approx(1.5)
+    assert tuning_equal.seconds_after_the_first(ends[:3], 1) == pytest.approx(1.0)
+
+
+def test_a_loop_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop.TensorFlowLoop, "_run", loop.TensorFlowLoop._run)  # put back after
+    found = tuning_overhead.trial_overheads(3, False)
+    assert len(found["steps"]) == len(found["beyond"]) == 2
+    assert min(found["steps"]) > 0
 
 
 def test_the_start_of_workers_is_taken_off() -> None:
