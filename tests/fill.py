@@ -29,8 +29,12 @@ def hash_uniform(name: str, count: int) -> Array:
     return (z >> np.uint64(40)).astype(np.float32) / np.float32(2**24)
 
 
-def fill(name: str, shape: tuple[int, ...]) -> Array:
-    """The value of a reference tensor, in the reference's (torch) axis order."""
+def fill(name: str, shape: tuple[int, ...], gain: float = 1.0) -> Array:
+    """The value of a reference tensor, in the reference's (torch) axis order.
+
+    `gain` multiplies the scales of normalisations. With those at 1, what a very deep network makes
+    of an input can be chaotic: a change in the last bit moves its logits by more than any bar.
+    """
     u = hash_uniform(name, math.prod(shape)).reshape(shape)
     if name.endswith("running_var"):
         return u + np.float32(0.5)
@@ -39,7 +43,7 @@ def fill(name: str, shape: tuple[int, ...]) -> Array:
         return (u * 2 - 1) * bound
     if name.endswith(("running_mean", "bias")):
         return (u * 2 - 1) * np.float32(0.2)
-    return u * np.float32(0.5) + np.float32(0.5)  # scales of normalisations
+    return (u * np.float32(0.5) + np.float32(0.5)) * np.float32(gain)  # of normalisations
 
 
 def noise(shape: tuple[int, ...]) -> Array:

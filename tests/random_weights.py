@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import zlib
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
 import zoo
+from tests.fill import fill
+from zoo.weights.convert import load_tensors, slots
+from zoo.weights.loading import family_of
 
+GOLDEN = Path(__file__).with_name("golden")
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -48,6 +55,31 @@ def randomise(model: keras.Model, seed: int = 0) -> None:
 def random_model(name: str, seed: int = 0, **options: Any) -> keras.Model:
     model = zoo.create_model(name, **options)
     randomise(model, seed)
+    return model
+
+
+@cache
+def golden(family: str) -> dict[str, Any]:
+    """What the parity tool recorded of a family."""
+    path = GOLDEN / f"{family}.json"
+    recorded: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return recorded
+
+
+def torch_shapes(model: keras.Model) -> dict[str, tuple[int, ...]]:
+    """The shapes of a model's checkpoint in the first layout's names and axis order."""
+    return {
+        slot.key: slot.write(np.broadcast_to(np.float32(0), slot.shape)).shape
+        for slot in slots(model, family_of(model).layouts[0])
+    }
+
+
+def filled(name: str, **options: Any) -> keras.Model:
+    """A model with the deterministic weights that the golden values were recorded with."""
+    model = zoo.create_model(name, **options)
+    gain = golden(zoo.model_info(name).family).get(name, {}).get("gain", 1.0)
+    tensors = {key: fill(key, shape, gain) for key, shape in torch_shapes(model).items()}
+    load_tensors(model, family_of(model), tensors, source="fill")
     return model
 
 

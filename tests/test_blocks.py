@@ -8,8 +8,11 @@ import pytest
 
 import zoo
 from zoo.blocks import (
+    DENSE_STDDEV,
     StageStride,
     conv,
+    dense,
+    dense_initializer,
     depthwise_conv,
     drop_path_rates,
     kernel_initializer,
@@ -35,6 +38,18 @@ def test_kernels_start_as_keras_own_he_uniform(build: str) -> None:
     name = "depthwise_initializer" if build == "depthwise" else "kernel_initializer"
     assert config[name]["class_name"] == "VarianceScaling"
     assert config[name]["config"]["mode"] == "fan_out"
+
+
+def test_dense_kernels_start_as_keras_own_truncated_normal() -> None:
+    x = keras.Input((64,))
+    layer = keras.Model(x, dense(x, 2_000, name="d")).get_layer("d")
+    values = keras.ops.convert_to_numpy(layer.kernel)
+    theirs = keras.ops.convert_to_numpy(dense_initializer()(values.shape))
+    assert np.abs(values).max() <= 2 * DENSE_STDDEV + 1e-6
+    assert np.abs(values).max() > 1.95 * DENSE_STDDEV
+    assert values.std() == pytest.approx(theirs.std(), rel=0.02)
+    assert abs(values.mean()) < 0.01 * DENSE_STDDEV
+    assert layer.get_config()["kernel_initializer"]["class_name"] == "TruncatedNormal"
 
 
 def test_kernels_differ_and_follow_the_seed() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 import zoo
+from tools.make_index import INDEX, PAGE, page
 from zoo.catalog import natural_key, resolve_name, weights_info
 from zoo.errors import UnknownModelError, UnknownNameError
 
@@ -39,6 +41,9 @@ def test_filters_agree_with_the_records() -> None:
     noncommercial = zoo.list_models(license="cc-by-nc-4.0")
     assert "resnext101_32x8d" in noncommercial
     assert "mobilenetv2_100" not in noncommercial
+    permissive = zoo.list_models(license="permissive", max_params=5_000_000, pretrained=True)
+    assert "mobilenetv3_small_100" in permissive
+    assert "resnext101_32x16d" not in zoo.list_models(license="permissive")  # cc-by-nc alone
     assert zoo.list_models("resnet50") == ["resnet50"]
     assert zoo.list_models("no_such*") == []
 
@@ -52,6 +57,10 @@ def test_an_unknown_filter_value_is_an_error(field: str) -> None:
 def test_unknown_model_names_the_close_ones() -> None:
     with pytest.raises(UnknownModelError, match=r"resnet51.*Did you mean .*resnet50"):
         zoo.model_info("resnet51")
+
+
+def test_the_page_of_models_is_that_of_the_index() -> None:
+    assert PAGE.read_text("utf-8") == page(json.loads(INDEX.read_text("utf-8")))
 
 
 def test_published_facts() -> None:

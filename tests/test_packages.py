@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 
 import zoo
-from tools.make_index import GOLDEN, INDEX, ROOT, catalog, record, stub
+from tools.make_index import (
+    CONFIGURATIONS,
+    GOLDEN,
+    INDEX,
+    ROOT,
+    catalog,
+    configurations,
+    macs_of,
+    record,
+    stub,
+)
 from zoo.image.builder import ImageOptions
 from zoo.models import _parameters
 
@@ -46,7 +56,14 @@ def test_the_index_is_fresh() -> None:
     written = json.loads(INDEX.read_text(encoding="utf-8"))
     fresh = {v.name: record(f, v, written.get(v.name, {}).get("macs", 0)) for f, v in catalog()}
     assert written == fresh, "run `make index`"
+    assert json.loads(CONFIGURATIONS.read_text("utf-8")) == configurations(), "run `make index`"
     assert (ROOT / "zoo" / "models.pyi").read_text(encoding="utf-8") == stub(fresh), "`make index`"
+
+
+@pytest.mark.slow
+def test_the_index_is_what_would_be_written() -> None:
+    written = json.loads(INDEX.read_text(encoding="utf-8"))
+    assert written == {v.name: record(f, v, macs_of(f, v)) for f, v in catalog()}
 
 
 def test_golden_values_belong_to_listed_models() -> None:

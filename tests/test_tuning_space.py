@@ -45,6 +45,20 @@ from zoo.record import get_record
 
 RNG = np.random.default_rng(7)
 FAMILIES = sorted({zoo.model_info(name).family for name in zoo.list_models(task="classify")})
+WITHOUT_BRANCHES = {
+    "densenet",
+    "inception_resnet_v2",
+    "inception_v3",
+    "lcnet",
+    "mobilenetv1",
+    "vgg",
+    "xception",
+}
+WITH_RMSPROP = {
+    "efficientnet", "efficientnetv2", "inception_v3", "mnasnet", "mobilenetv1", "mobilenetv2",
+    "mobilenetv3", "nasnet",
+}  # fmt: skip
+TRANSFORMERS = {"clip", "deit", "dinov2", "siglip", "swin", "swinv2", "vit"}
 READY: dict[str, Space] = {
     "default": default_space(),
     "small": default_space(samples=100),
@@ -223,26 +237,28 @@ def test_the_first_trials() -> None:
 def test_every_family_takes_what_its_space_tunes(family: str) -> None:
     space = default_space(family)
     options = {name: param for name, param in space.items() if name not in TRAINING}
-    assert set(options) == {"dropout", "drop_path"}
+    assert set(options) == {"dropout"} | (
+        {"drop_path"} if family not in WITHOUT_BRANCHES else set()
+    )
     sizes = [name for name in zoo.list_models(family=family) if not name.startswith("test_")]
     smallest = min(sizes, key=lambda name: zoo.model_info(name).params)
     for bound in ("low", "high"):
         values = {name: getattr(param, bound) for name, param in options.items()}
         model = zoo.create_model(smallest, num_classes=2, input_size=32, stem="small", **values)
         rates = {layer.name: layer.rate for layer in model.layers if hasattr(layer, "rate")}
-        paths = {name: rate for name, rate in rates.items() if name.endswith("_drop_path")}
+        paths = {name: rate for name, rate in rates.items() if "_drop_path" in name}
         others = [rate for name, rate in rates.items() if name not in paths]
-        assert others == ([values["dropout"]] if values["dropout"] else [])
-        assert bool(paths) == (values["drop_path"] > 0)  # the option acts
-        assert max(paths.values(), default=0) <= values["drop_path"] + 1e-9
+        assert set(others) == {values["dropout"]} - {0}
+        dropped = values.get("drop_path", 0)
+        assert bool(paths) == (dropped > 0)  # the option acts
+        assert max(paths.values(), default=0) <= dropped + 1e-9
 
 
 def test_families_prefer_optimizers() -> None:
     for family in FAMILIES:
         choices = default_space(family)["optimizer"].values  # type: ignore[union-attr]
-        mobile = family.startswith(("mobilenet", "efficientnet"))
-        assert ("rmsprop" in choices) == mobile
-        assert ("sgd" in choices) == (not mobile)
+        assert ("rmsprop" in choices) == (family in WITH_RMSPROP)
+        assert ("sgd" in choices) == (family not in WITH_RMSPROP | TRANSFORMERS)
 
 
 def test_rates_differ_as_their_sources_say() -> None:

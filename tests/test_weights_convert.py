@@ -17,13 +17,14 @@ import zoo
 from tests.fill import fingerprint
 from tests.random_weights import (
     Array,
+    golden,
     named_variables,
     outputs,
     random_model,
     randomise,
     values,
 )
-from tests.test_models import EACH, golden, variant
+from tests.test_models import EACH, variant
 from zoo.blocks import NormConfig, batch_norm, conv, deferred_kernels, depthwise_conv
 from zoo.errors import (
     OptionValueError,

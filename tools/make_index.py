@@ -1,9 +1,14 @@
-"""Writes `zoo/index.json` and `zoo/models.pyi` from the families: `make index`."""
+"""Writes what the families say elsewhere: `make index`.
+
+`zoo/index.json`, which listing reads; `zoo/models.pyi`, which editors read; `docs/models.md`; and
+`tests/configurations.json`, by which a test sees that a family was changed since.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +18,39 @@ from zoo.blocks import deferred_kernels
 from zoo.catalog import natural_key
 from zoo.image import FAMILIES, load_family
 from zoo.image.builder import build_model, parse_options
+from zoo.layers import WindowAttention
 from zoo.models import SIGNATURE, describe
 from zoo.spec import Family, ModelInfo, Preprocessing, Variant
 
+KERNELS = (
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+)
 ROOT = Path(__file__).parents[1]
 INDEX = ROOT / "zoo" / "index.json"
 REGISTRY = ROOT / "zoo" / "weights" / "registry.json"
 GOLDEN = ROOT / "tests" / "golden"
+CONFIGURATIONS = ROOT / "tests" / "configurations.json"
+PAGE = ROOT / "docs" / "models.md"
 
 
 def count_macs(model: keras.Model) -> int:
-    """Multiply-accumulates of one input: convolutions and dense layers, as papers count."""
+    """Multiply-accumulates of one input: convolutions, dense layers and attention."""
     total = 0
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
-            height, width = layer.output.shape[1:3]
-            total += math.prod(layer.kernel.shape) * height * width
-        elif isinstance(layer, keras.layers.Dense):
-            total += math.prod(layer.kernel.shape)
+    for operation in model.operations:
+        if isinstance(operation, KERNELS):
+            places = math.prod(operation.output.shape[1:-1])
+            total += math.prod(operation.kernel.shape) * places
+        elif isinstance(operation, WindowAttention):
+            _, area, width = operation.output.shape
+            sides = zip(operation.input[1].shape[1:3], operation.window, strict=True)
+            windows = math.prod(-(-side // window) for side, window in sides)
+            total += 2 * windows * area * area * width
+        elif type(operation).__name__ == "DotProductAttention":
+            queries, keys = (tensor.shape for tensor in operation.input[:2])
+            total += 2 * queries[1] * keys[1] * math.prod(queries[2:])
     return total
 
 
@@ -42,7 +62,8 @@ def macs_of(family: Family, variant: Variant) -> int:
 
 def record(family: Family, variant: Variant, macs: int) -> dict[str, Any]:
     registry = json.loads(REGISTRY.read_text()).get(variant.name, {})
-    golden = json.loads((GOLDEN / f"{family.name}.json").read_text())
+    path = GOLDEN / f"{family.name}.json"
+    golden = json.loads(path.read_text()) if path.exists() else {}
     return {
         "family": family.name,
         "domain": family.domain,
@@ -54,7 +75,7 @@ def record(family: Family, variant: Variant, macs: int) -> dict[str, Any]:
         "paper": variant.paper or family.paper,
         "license": family.license,
         "weights_licenses": sorted({entry["license"] for entry in registry.values()}),
-        "reference": family.reference,
+        "reference": variant.reference or family.reference,
         "parity": golden.get(variant.name, {}).get("error"),
         "aliases": list(variant.aliases),
     }
@@ -68,6 +89,14 @@ def catalog() -> list[tuple[Family, Variant]]:
     if twice:
         raise ValueError(f"Names given twice: {sorted(twice)}.")
     return sorted(pairs, key=lambda pair: natural_key(pair[1].name))
+
+
+def configurations() -> dict[str, int]:
+    """A number per family that changes when any of its variants does."""
+    declared: dict[str, list[Variant]] = {}
+    for family, variant in catalog():
+        declared.setdefault(family.name, []).append(variant)
+    return {name: zlib.crc32(repr(found).encode()) for name, found in sorted(declared.items())}
 
 
 def stub(records: dict[str, Any]) -> str:
@@ -95,6 +124,41 @@ def stub(records: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def page(records: dict[str, Any]) -> str:
+    """The catalog as Markdown, a table per family."""
+    worst = max(fields["parity"] or 0.0 for fields in records.values())
+    lines = [
+        "# Models",
+        "",
+        f"{len(records)} models, written by `make index`. Parameters with a head of 1,000 classes;",
+        "multiply-accumulates (MACs) of one image of the size in pixels. Parity is the largest",
+        "difference of logits over their standard deviation, beside the reference in float32 with",
+        f"random weights, at two image sizes (`make parity`): {worst:.1e} at worst.",
+    ]
+    families: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for name, fields in records.items():
+        families.setdefault(fields["family"], []).append((name, fields))
+    for family, models in families.items():
+        fields = models[0][1]
+        lines += [
+            "",
+            f"## {family}",
+            "",
+            f"{fields['paper']}; reference {fields['reference']}, {fields['license']}.",
+            "",
+            "| model | parameters | GMACs | pixels | parity | weights |",
+            "| --- | ---: | ---: | ---: | ---: | --- |",
+        ]
+        for name, fields in models:
+            parity = "not measured" if fields["parity"] is None else f"{fields['parity']:.1e}"
+            weights = ", ".join(fields["weights"]) or "-"
+            lines.append(
+                f"| {name} | {fields['params']:,} | {fields['macs'] / 1e9:.2f} "
+                f"| {fields['input_size']} | {parity} | {weights} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     old = json.loads(INDEX.read_text()) if INDEX.exists() else {}
     records = {}
@@ -104,6 +168,9 @@ def main() -> None:
         print(f"{variant.name:36} {variant.params:>12,} params {macs / 1e9:8.3f} GMACs")
     INDEX.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     (ROOT / "zoo" / "models.pyi").write_text(stub(records), encoding="utf-8")
+    text = json.dumps(configurations(), indent=1)
+    CONFIGURATIONS.write_text(text + "\n", encoding="utf-8")
+    PAGE.write_text(page(records), encoding="utf-8")
     print(f"{len(records)} models; new: {sorted(set(records) - set(old)) or 'none'}")
 
 

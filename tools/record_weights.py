@@ -63,6 +63,31 @@ def preprocessing(cfg: Any) -> dict[str, Any]:
     }
 
 
+NASNET_BASE = "https://storage.googleapis.com/tensorflow/keras-applications/nasnet/"
+NASNET_MD5 = {  # keras.applications publishes them too, with the input size
+    "nasnet_mobile": ("020fb642bf7360b370c678b08e0adf61", 224),
+    "nasnet_large": ("11577c9a518f0070763c2b964a382f17", 331),
+}
+
+
+def nasnet_record(name: str) -> dict[str, Any]:
+    """keras.applications' file; its inputs lie in [-1, 1], and it names no crop."""
+    md5, size = NASNET_MD5[name]
+    return {
+        "source": f"{NASNET_BASE}{name}.h5",
+        "md5": md5,
+        "license": "apache-2.0",
+        "labels": "imagenet1k",
+        "preprocessing": {
+            "mean": [0.5] * 3,
+            "std": [0.5] * 3,
+            "input_size": [size, size],
+            "crop": 0.875,
+            "interpolation": "bicubic",
+        },
+    }
+
+
 def keras_record(size: str) -> dict[str, Any]:
     """keras.applications' file: the same release as timm's, so the same preprocessing.
 
@@ -88,7 +113,7 @@ def timm_records(name: str) -> dict[str, dict[str, Any]]:
     for tag in tags:
         cfg = timm.get_pretrained_cfg(f"{name}.{tag}")
         record: dict[str, Any] = {
-            "source": f"hf://timm/{name}.{tag}",
+            "source": f"hf://timm/{name}.{tag}" if cfg.hf_hub_id else cfg.url,
             "license": (cfg.license or DEFAULT_LICENSE).lower(),
             "preprocessing": preprocessing(cfg),
         }
@@ -117,6 +142,8 @@ def main() -> None:
         records = timm_records(name) | OTHERS.get(name, {})
         if name.startswith("tf_efficientnet_b"):
             records["keras_in1k"] = keras_record(name.removeprefix("tf_efficientnet_"))
+        if name in NASNET_MD5:
+            records["keras_in1k"] = nasnet_record(name)
         if records:
             registry[name] = records
     target = ROOT / "zoo" / "weights"

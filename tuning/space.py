@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from tuning.parameters import RELATIVE, Choice, Fixed, Float, Int, Relative, Value, When
@@ -97,32 +97,42 @@ class _Family:
     # The first is the first trial's. AdamW comes first throughout: of all it minds its rate least.
     optimizers: tuple[str, ...] = ("adamw", "sgd", "lion")
     dropout: Float = Float(0.0, 0.5, default=0.1)  # noqa: RUF009 - frozen
-    drop_path: Float = DROP_PATH
+    drop_path: Float | None = DROP_PATH  # None: the option has no effect
 
+
+# RMSprop: arXiv:1801.04381, section 6.1; a dropout that keeps 0.8: arXiv:1905.02244, section 6.1.1.
+# The reference code drops no path; networks this small underfit before they overfit.
+_MOBILE = _Family(
+    optimizers=("adamw", "rmsprop", "lion"),
+    dropout=Float(0.0, 0.4, default=0.2),
+    drop_path=Float(0.0, 0.1, default=0.0),
+)
+# RMSprop, dropout 0.2 to 0.5 by size and drop path 0.2: arXiv:1905.11946, section 5.2.
+_EFFICIENT = _Family(
+    optimizers=("adamw", "rmsprop", "lion"),
+    dropout=Float(0.0, 0.5, default=0.2),
+    drop_path=Float(0.0, 0.3, default=0.1),
+)
+# AdamW, drop path 0.1 and no dropout: arXiv:2012.12877, table 9; arXiv:2103.14030, appendix A2.1.
+_TRANSFORMER = _Family(
+    optimizers=("adamw", "lion"),
+    dropout=Float(0.0, 0.3, default=0.0),
+    drop_path=Float(0.0, 0.3, default=0.1),
+)
+_RESIDUAL = _Family(dropout=Float(0.0, 0.3, default=0.1))
+_PLAIN = _Family(drop_path=None)  # no branch could be dropped
 
 _FAMILIES: Mapping[str, _Family] = {
     # SGD is the paper's, arXiv:1512.03385, section 3.4. It has no dropout; Bello et al. 2021,
     # arXiv:2103.07579, table 1, gain by dropout before the classifier and by stochastic depth.
-    "resnet": _Family(dropout=Float(0.0, 0.3, default=0.1)),
-    # RMSprop, dropout 0.2 to 0.5 by size and drop path 0.2: arXiv:1905.11946, section 5.2.
-    "efficientnet": _Family(
-        optimizers=("adamw", "rmsprop", "lion"),
-        dropout=Float(0.0, 0.5, default=0.2),
-        drop_path=Float(0.0, 0.3, default=0.1),
-    ),
-    # RMSprop: arXiv:1801.04381, section 6.1. The reference code drops 0.2 before the classifier
-    # and no path; networks this small underfit before they overfit.
-    "mobilenetv2": _Family(
-        optimizers=("adamw", "rmsprop", "lion"),
-        dropout=Float(0.0, 0.4, default=0.2),
-        drop_path=Float(0.0, 0.1, default=0.0),
-    ),
-    # RMSprop, and a dropout that keeps 0.8: arXiv:1905.02244, section 6.1.1.
-    "mobilenetv3": _Family(
-        optimizers=("adamw", "rmsprop", "lion"),
-        dropout=Float(0.0, 0.4, default=0.2),
-        drop_path=Float(0.0, 0.1, default=0.0),
-    ),
+    **dict.fromkeys(("resnet", "seresnet", "ecaresnet"), _RESIDUAL),
+    **dict.fromkeys(("efficientnet", "efficientnetv2"), _EFFICIENT),
+    # MnasNet: arXiv:1807.11626, section 5; NASNet: arXiv:1707.07012, appendix A.
+    **dict.fromkeys(("mobilenetv2", "mobilenetv3", "mnasnet", "nasnet"), _MOBILE),
+    "mobilenetv1": replace(_MOBILE, drop_path=None),  # arXiv:1704.04861, section 3.2
+    "inception_v3": replace(_MOBILE, drop_path=None),  # arXiv:1512.00567, section 8
+    **dict.fromkeys(("vit", "deit", "dinov2", "clip", "siglip", "swin", "swinv2"), _TRANSFORMER),
+    **dict.fromkeys(("vgg", "densenet", "inception_resnet_v2", "xception", "lcnet"), _PLAIN),
 }
 
 
@@ -197,7 +207,7 @@ def default_space(
         | batches
         | {
             "dropout": prior.dropout,
-            "drop_path": prior.drop_path,
+            **({"drop_path": prior.drop_path} if prior.drop_path else {}),
             "lr_schedule": LR_SCHEDULE,
             "label_smoothing": LABEL_SMOOTHING,
             "augmentation_strength": AUGMENTATION_STRENGTH,

@@ -17,9 +17,14 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
-Tensor = Any  # a keras.KerasTensor
-Padding = Literal["sym", "same"]
+from zoo.kernels import quicken
 
+Tensor = Any  # a keras.KerasTensor
+Kernel = int | tuple[int, int]  # pixels, (height, width)
+Padding = Literal["sym", "same", "end", "valid"]
+
+DENSE_STDDEV = 0.02
+LOWEST = -3e38  # about the lowest number of float32 and bfloat16
 _DEFER: contextvars.ContextVar[bool] = contextvars.ContextVar("defer", default=False)
 
 
@@ -29,7 +34,9 @@ class NormConfig:
 
     epsilon: float = 1e-5
     momentum: float = 0.9  # Keras' sense: 1 - torch's 0.1
-    padding: Padding = "sym"  # "sym": k // 2 on both sides; "same": TensorFlow's, more at the end
+    # "sym": k // 2 zeros on both sides; "same": TensorFlow's, as many as needed, more at the end;
+    # "end": k // 2 at the end alone, where a convolution has a stride; "valid": none
+    padding: Padding = "sym"
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,12 @@ def drop_path_rates(rate: float, blocks: int, *, last: bool) -> list[float]:
     return [rate * i / steps for i in range(blocks)]
 
 
+def round_width(width: float, divisor: int = 8, limit: float = 0.9) -> int:
+    """Rounds to a multiple of `divisor`, never below `limit` of the value."""
+    rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < limit * width else rounded
+
+
 class _Zeros(keras.initializers.Initializer):
     """Stands in for an initializer whose values a checkpoint is about to replace."""
 
@@ -78,6 +91,22 @@ class _HeUniform(keras.initializers.Initializer):
         values = np.random.Generator(np.random.SFC64(seed)).random(shape, np.float32)
         values *= 2 * limit
         values -= limit
+        return keras.ops.convert_to_tensor(values, dtype=dtype)
+
+
+class _TruncatedNormal(keras.initializers.Initializer):
+    """Draws what `dense_initializer()` would, by numpy."""
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None, **_: Any) -> Any:
+        generator = np.random.Generator(np.random.SFC64(random.getrandbits(64)))
+        values = generator.standard_normal(shape, np.float32)
+        flat = values.reshape(-1)
+        outside = np.flatnonzero(np.abs(flat) > 2)
+        while outside.size:
+            drawn = generator.standard_normal(outside.size, np.float32)
+            flat[outside] = drawn
+            outside = outside[np.abs(drawn) > 2]
+        values *= np.float32(DENSE_STDDEV)
         return keras.ops.convert_to_tensor(values, dtype=dtype)
 
 
@@ -102,11 +131,19 @@ def kernel_initializer() -> keras.initializers.Initializer:
     return keras.initializers.VarianceScaling(2.0, "fan_out", "uniform")
 
 
-def _call(layer: Any, x: Tensor) -> Tensor:
+def dense_initializer() -> keras.initializers.Initializer:
+    """The truncated normal draw that transformers start with.
+
+    Source: Dosovitskiy et al. 2020, arXiv:2010.11929; the deviation as in timm.
+    """
+    return keras.initializers.TruncatedNormal(stddev=DENSE_STDDEV)
+
+
+def _call(layer: Any, x: Tensor, drawn: keras.initializers.Initializer) -> Tensor:
     depthwise = hasattr(layer, "depthwise_initializer")
     attribute = "depthwise_initializer" if depthwise else "kernel_initializer"
     real = getattr(layer, attribute)
-    setattr(layer, attribute, _Zeros() if _DEFER.get() else _HeUniform())
+    setattr(layer, attribute, _Zeros() if _DEFER.get() else drawn)
     y = layer(x)
     setattr(layer, attribute, real)
     return y
@@ -115,15 +152,19 @@ def _call(layer: Any, x: Tensor) -> Tensor:
 def _pad(
     x: Tensor, kernel: int, stride: int, dilation: int, padding: Padding, name: str
 ) -> tuple[Tensor, str]:
+    if padding == "valid":
+        return x, "valid"
     if padding == "same" or stride == 1 or kernel == 1:
         return x, "same"  # at stride 1 an odd kernel's SAME is symmetric
-    return keras.layers.ZeroPadding2D(dilation * (kernel // 2), name=f"{name}_pad")(x), "valid"
+    zeros = dilation * (kernel // 2)
+    sides = ((0, zeros), (0, zeros)) if padding == "end" else zeros
+    return keras.layers.ZeroPadding2D(sides, name=f"{name}_pad")(x), "valid"
 
 
 def conv(
     x: Tensor,
     width: int,
-    kernel: int,
+    kernel: Kernel,
     stride: int = 1,
     *,
     name: str,
@@ -133,7 +174,8 @@ def conv(
     bias: bool = False,
 ) -> Tensor:
     """Convolution: (B, H, W, C) -> (B, H/stride, W/stride, width)."""
-    x, mode = _pad(x, kernel, stride, dilation, padding, name)
+    widest = kernel if isinstance(kernel, int) else max(kernel)
+    x, mode = _pad(x, widest, stride, dilation, padding, name)
     layer = keras.layers.Conv2D(
         width,
         kernel,
@@ -145,7 +187,8 @@ def conv(
         kernel_initializer=kernel_initializer(),
         name=name,
     )
-    return _call(layer, x)
+    quicken(layer)
+    return _call(layer, x, _HeUniform())
 
 
 def depthwise_conv(
@@ -156,34 +199,60 @@ def depthwise_conv(
     name: str,
     padding: Padding = "sym",
     dilation: int = 1,
+    bias: bool = False,
 ) -> Tensor:
-    """Depthwise convolution without bias: (B, H, W, C) -> (B, H/stride, W/stride, C)."""
+    """Depthwise convolution: (B, H, W, C) -> (B, H/stride, W/stride, C)."""
     x, mode = _pad(x, kernel, stride, dilation, padding, name)
     layer = keras.layers.DepthwiseConv2D(
         kernel,
         stride,
         mode,
         dilation_rate=dilation,
-        use_bias=False,
+        use_bias=bias,
         depthwise_initializer=kernel_initializer(),
         name=name,
     )
-    return _call(layer, x)
+    return _call(layer, x, _HeUniform())
+
+
+def dense(x: Tensor, width: int, *, name: str, bias: bool = True) -> Tensor:
+    """Dense layer over the last axis: (..., C) -> (..., width)."""
+    layer = keras.layers.Dense(
+        width, use_bias=bias, kernel_initializer=dense_initializer(), name=name
+    )
+    return _call(layer, x, _TruncatedNormal())
+
+
+def layer_norm(x: Tensor, epsilon: float, *, name: str) -> Tensor:
+    """Layer normalisation over the channels."""
+    return keras.layers.LayerNormalization(epsilon=epsilon, name=name)(x)
 
 
 def batch_norm(x: Tensor, norm: NormConfig, *, name: str, zero_gamma: bool = False) -> Tensor:
     """Batch normalisation over (B, H, W); `zero_gamma` starts a residual branch at nothing."""
-    return keras.layers.BatchNormalization(
+    layer = keras.layers.BatchNormalization(
         epsilon=norm.epsilon,
         momentum=norm.momentum,
         gamma_initializer="zeros" if zero_gamma else "ones",
         name=name,
-    )(x)
+    )
+    quicken(layer)
+    return layer(x)
 
 
 def activation(x: Tensor, kind: str | None, *, name: str) -> Tensor:
-    """Applies a Keras activation by name; None is the identity and adds no layer."""
-    return x if kind is None else keras.layers.Activation(kind, name=name)(x)
+    """Applies an activation by Keras' name; None is the identity and adds no layer.
+
+    Beside Keras' own there are "gelu_tanh" and "quick_gelu", the two approximations of "gelu" that
+    published weights were trained with (arXiv:1606.08415, section 2).
+    """
+    if kind is None:
+        return x
+    if kind == "gelu_tanh":
+        return keras.ops.gelu(x, approximate=True)
+    if kind == "quick_gelu":
+        return x * keras.ops.sigmoid(1.702 * x)
+    return keras.layers.Activation(kind, name=name)(x)
 
 
 def conv_norm(
@@ -219,7 +288,8 @@ def drop_path(x: Tensor, rate: float, *, name: str) -> Tensor:
     """Stochastic depth: drops an example's whole branch. Source: arXiv:1603.09382, section 3."""
     if rate == 0:
         return x
-    return keras.layers.Dropout(rate, noise_shape=(None, 1, 1, 1), name=name)(x)
+    shape = (None, *(1 for _ in x.shape[1:]))
+    return keras.layers.Dropout(rate, noise_shape=shape, name=name)(x)
 
 
 def squeeze_excite(
@@ -235,8 +305,20 @@ def squeeze_excite(
     return keras.layers.Multiply(name=f"{name}_scale")([x, s])
 
 
-def max_pool(x: Tensor, kernel: int, stride: int, *, name: str, padding: Padding = "sym") -> Tensor:
-    """Max pooling of a non-negative map: padding with zeros equals padding with -inf there."""
+def max_pool(
+    x: Tensor,
+    kernel: int,
+    stride: int,
+    *,
+    name: str,
+    padding: Padding = "sym",
+    signed: bool = False,
+) -> Tensor:
+    """Max pooling; of a map that may be negative, if `signed`: else padding with zeros will do."""
+    if signed and padding == "sym":
+        side = (kernel // 2, kernel // 2)
+        x = keras.ops.pad(x, ((0, 0), side, side, (0, 0)), constant_values=LOWEST)
+        return keras.layers.MaxPooling2D(kernel, stride, name=name)(x)
     x, mode = _pad(x, kernel, stride, 1, padding, name)
     return keras.layers.MaxPooling2D(kernel, stride, mode, name=name)(x)
 
@@ -246,7 +328,7 @@ def global_pool(x: Tensor, kind: str | None) -> Tensor:
     if kind is None:
         return x
     average = keras.layers.GlobalAveragePooling2D(name="head_pool")
-    if kind == "avg":
+    if kind in ("avg", "default"):
         return average(x)
     largest = keras.layers.GlobalMaxPooling2D(name="head_pool_max")
     if kind == "max":
@@ -254,10 +336,12 @@ def global_pool(x: Tensor, kind: str | None) -> Tensor:
     return keras.layers.Concatenate(name="head_pool_both")([average(x), largest(x)])
 
 
-def classifier(x: Tensor, *, num_classes: int, dropout: float, activation: str | None) -> Tensor:
+def classifier(
+    x: Tensor, *, num_classes: int, dropout: float, activation: str | None, name: str = "head"
+) -> Tensor:
     """(B, C) -> (B, num_classes) logits in float32, whatever the policy; 0 classes: x as it is."""
     if dropout:
-        x = keras.layers.Dropout(dropout, name="head_dropout")(x)
+        x = keras.layers.Dropout(dropout, name=f"{name}_dropout")(x)
     if not num_classes:
         return x
     return keras.layers.Dense(
@@ -265,7 +349,7 @@ def classifier(x: Tensor, *, num_classes: int, dropout: float, activation: str |
         activation=activation,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
         dtype="float32",
-        name="head",
+        name=name,
     )(x)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from zoo.spec import Family, Variant
 
 DOMAINS = ("image",)
+# Licences that ask for no more than a notice: what `license="permissive"` takes.
+PERMISSIVE = frozenset({"apache-2.0", "bsd-2-clause", "bsd-3-clause", "isc", "mit", "unlicense"})
 _INDEX = Path(__file__).with_name("index.json")
 _REGISTRY = Path(__file__).with_name("weights") / "registry.json"
 
@@ -63,7 +65,7 @@ def list_models(
         family: Such as `resnet`.
         pretrained: True keeps models with published weights, False those without.
         license: Keeps models of which some published weights have this licence, such as
-            `apache-2.0`.
+            `apache-2.0`, or, with `permissive`, one that asks for no more than a notice.
         max_params: Largest number of trainable parameters.
 
     Raises:
@@ -82,7 +84,8 @@ def list_models(
     if pretrained is not None:
         models = [m for m in models if bool(m.weights) == pretrained]
     if license is not None:
-        models = [m for m in models if license.lower() in m.weights_licenses]
+        wanted = PERMISSIVE if license == "permissive" else {license.lower()}
+        models = [m for m in models if wanted.intersection(m.weights_licenses)]
     if max_params is not None:
         models = [m for m in models if m.params <= max_params]
     names: Iterable[str] = (m.name for m in models)

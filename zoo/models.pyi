@@ -13,402 +13,1602 @@ SIGNATURE: tuple[str, ...]
 def _parameters() -> list[inspect.Parameter]: ...
 def describe(info: ModelInfo) -> str: ...
 def _function(name: str) -> Callable[..., Any]: ...
-def efficientnet_b0(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def convnext_atto(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_atto: 3,695,520 parameters, 0.55 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: d2_in1k. Arguments as in `zoo.create_model`."""
+
+def convnext_atto_ols(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_atto_ols: 3,702,912 parameters, 0.58 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: a2_in1k. Arguments as in `zoo.create_model`."""
+
+def convnext_base(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_base: 88,591,464 parameters, 15.35 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: fb_in22k_ft_in1k, clip_laion2b, clip_laion2b_augreg, clip_laion2b_augreg_ft_in1k, clip_laion2b_augreg_ft_in12k, clip_laion2b_augreg_ft_in12k_in1k, clip_laion2b_augreg_ft_in12k_in1k_384, clip_laiona, clip_laiona_320, clip_laiona_augreg_320, clip_laiona_augreg_ft_in1k_384, dinov3_lvd1689m, eupe_lvd1689m, fb_in1k, fb_in22k, fb_in22k_ft_in1k_384. Arguments as in `zoo.create_model`."""
+
+def convnext_femto(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_femto: 5,217,784 parameters, 0.78 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: d1_in1k. Arguments as in `zoo.create_model`."""
+
+def convnext_femto_ols(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_femto_ols: 5,226,520 parameters, 0.81 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: d1_in1k. Arguments as in `zoo.create_model`."""
+
+def convnext_large(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_large: 197,767,336 parameters, 34.36 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: fb_in22k_ft_in1k, dinov3_lvd1689m, fb_in1k, fb_in22k, fb_in22k_ft_in1k_384. Arguments as in `zoo.create_model`."""
+
+def convnext_large_mlp(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_large_mlp: 200,128,168 parameters, 70.13 GMACs at 320 px.
+
+    Source: arXiv:2201.03545. Weights: clip_laion2b_soup_ft_in12k_in1k_320, clip_laion2b_augreg, clip_laion2b_augreg_ft_in1k, clip_laion2b_augreg_ft_in1k_384, clip_laion2b_augreg_ft_in12k_384, clip_laion2b_ft_320, clip_laion2b_ft_soup_320, clip_laion2b_soup_ft_in12k_320, clip_laion2b_soup_ft_in12k_384, clip_laion2b_soup_ft_in12k_in1k_384. Arguments as in `zoo.create_model`."""
+
+def convnext_nano(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_nano: 15,593,560 parameters, 2.45 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: in12k_ft_in1k, d1h_in1k, in12k, r384_ad_in12k, r384_in12k, r384_in12k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def convnext_nano_ols(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_nano_ols: 15,649,560 parameters, 2.64 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: d1h_in1k. Arguments as in `zoo.create_model`."""
+
+def convnext_pico(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_pico: 9,045,672 parameters, 1.37 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: d1_in1k. Arguments as in `zoo.create_model`."""
+
+def convnext_pico_ols(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_pico_ols: 9,061,928 parameters, 1.43 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: d1_in1k. Arguments as in `zoo.create_model`."""
+
+def convnext_small(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_small: 50,223,688 parameters, 8.68 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: in12k_ft_in1k, dinov3_lvd1689m, eupe_lvd1689m, fb_in1k, fb_in22k, fb_in22k_ft_in1k, fb_in22k_ft_in1k_384, in12k, in12k_ft_in1k_384. Arguments as in `zoo.create_model`."""
+
+def convnext_tiny(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_tiny: 28,589,128 parameters, 4.46 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: in12k_ft_in1k, dinov3_lvd1689m, eupe_lvd1689m, fb_in1k, fb_in22k, fb_in22k_ft_in1k, fb_in22k_ft_in1k_384, in12k, in12k_ft_in1k_384. Arguments as in `zoo.create_model`."""
+
+def convnext_tiny_hnf(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_tiny_hnf: 28,589,128 parameters, 4.46 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: a2h_in1k. Arguments as in `zoo.create_model`."""
+
+def convnext_xlarge(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnext_xlarge: 350,196,968 parameters, 60.92 GMACs at 224 px.
+
+    Source: arXiv:2201.03545. Weights: fb_in22k_ft_in1k, fb_in22k, fb_in22k_ft_in1k_384. Arguments as in `zoo.create_model`."""
+
+def convnextv2_atto(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnextv2_atto: 3,708,400 parameters, 0.55 GMACs at 224 px.
+
+    Source: arXiv:2301.00808. Weights: fcmae_ft_in1k, fcmae. Arguments as in `zoo.create_model`."""
+
+def convnextv2_base(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnextv2_base: 88,717,800 parameters, 15.35 GMACs at 224 px.
+
+    Source: arXiv:2301.00808. Weights: fcmae_ft_in22k_in1k, fcmae, fcmae_ft_in1k, fcmae_ft_in22k_in1k_384. Arguments as in `zoo.create_model`."""
+
+def convnextv2_femto(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnextv2_femto: 5,233,240 parameters, 0.78 GMACs at 224 px.
+
+    Source: arXiv:2301.00808. Weights: fcmae_ft_in1k, fcmae. Arguments as in `zoo.create_model`."""
+
+def convnextv2_huge(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnextv2_huge: 660,289,640 parameters, 337.72 GMACs at 384 px.
+
+    Source: arXiv:2301.00808. Weights: fcmae_ft_in22k_in1k_384, fcmae, fcmae_ft_in1k, fcmae_ft_in22k_in1k_512. Arguments as in `zoo.create_model`."""
+
+def convnextv2_large(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnextv2_large: 197,956,840 parameters, 34.36 GMACs at 224 px.
+
+    Source: arXiv:2301.00808. Weights: fcmae_ft_in22k_in1k, fcmae, fcmae_ft_in1k, fcmae_ft_in22k_in1k_384. Arguments as in `zoo.create_model`."""
+
+def convnextv2_nano(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnextv2_nano: 15,623,800 parameters, 2.45 GMACs at 224 px.
+
+    Source: arXiv:2301.00808. Weights: fcmae_ft_in22k_in1k, fcmae, fcmae_ft_in1k, fcmae_ft_in22k_in1k_384. Arguments as in `zoo.create_model`."""
+
+def convnextv2_pico(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnextv2_pico: 9,066,280 parameters, 1.37 GMACs at 224 px.
+
+    Source: arXiv:2301.00808. Weights: fcmae_ft_in1k, fcmae. Arguments as in `zoo.create_model`."""
+
+def convnextv2_small(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnextv2_small: 50,318,440 parameters, 8.68 GMACs at 224 px.
+
+    Source: arXiv:2301.00808. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def convnextv2_tiny(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """convnextv2_tiny: 28,635,496 parameters, 4.46 GMACs at 224 px.
+
+    Source: arXiv:2301.00808. Weights: fcmae_ft_in22k_in1k, fcmae, fcmae_ft_in1k, fcmae_ft_in22k_in1k_384. Arguments as in `zoo.create_model`."""
+
+def deit3_base_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit3_base_patch16_224: 86,585,320 parameters, 17.56 GMACs at 224 px.
+
+    Source: arXiv:2204.07118. Weights: fb_in1k, fb_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def deit3_base_patch16_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit3_base_patch16_384: 86,877,160 parameters, 55.48 GMACs at 384 px.
+
+    Source: arXiv:2204.07118. Weights: fb_in1k, fb_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def deit3_huge_patch14_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit3_huge_patch14_224: 632,126,440 parameters, 167.30 GMACs at 224 px.
+
+    Source: arXiv:2204.07118. Weights: fb_in1k, fb_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def deit3_large_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit3_large_patch16_224: 304,374,760 parameters, 61.55 GMACs at 224 px.
+
+    Source: arXiv:2204.07118. Weights: fb_in1k, fb_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def deit3_large_patch16_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit3_large_patch16_384: 304,763,880 parameters, 191.07 GMACs at 384 px.
+
+    Source: arXiv:2204.07118. Weights: fb_in1k, fb_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def deit3_medium_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit3_medium_patch16_224: 38,849,512 parameters, 7.99 GMACs at 224 px.
+
+    Source: arXiv:2204.07118. Weights: fb_in1k, fb_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def deit3_small_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit3_small_patch16_224: 22,059,496 parameters, 4.60 GMACs at 224 px.
+
+    Source: arXiv:2204.07118. Weights: fb_in1k, fb_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def deit3_small_patch16_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit3_small_patch16_384: 22,205,416 parameters, 15.49 GMACs at 384 px.
+
+    Source: arXiv:2204.07118. Weights: fb_in1k, fb_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def deit_base_distilled_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit_base_distilled_patch16_224: 87,338,192 parameters, 17.66 GMACs at 224 px.
+
+    Source: arXiv:2012.12877. Weights: fb_in1k. Arguments as in `zoo.create_model`."""
+
+def deit_base_distilled_patch16_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit_base_distilled_patch16_384: 87,630,032 parameters, 55.59 GMACs at 384 px.
+
+    Source: arXiv:2012.12877. Weights: fb_in1k. Arguments as in `zoo.create_model`."""
+
+def deit_base_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit_base_patch16_224: 86,567,656 parameters, 17.56 GMACs at 224 px.
+
+    Source: arXiv:2012.12877. Weights: fb_in1k. Arguments as in `zoo.create_model`."""
+
+def deit_base_patch16_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit_base_patch16_384: 86,859,496 parameters, 55.48 GMACs at 384 px.
+
+    Source: arXiv:2012.12877. Weights: fb_in1k. Arguments as in `zoo.create_model`."""
+
+def deit_small_distilled_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit_small_distilled_patch16_224: 22,436,432 parameters, 4.62 GMACs at 224 px.
+
+    Source: arXiv:2012.12877. Weights: fb_in1k. Arguments as in `zoo.create_model`."""
+
+def deit_small_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit_small_patch16_224: 22,050,664 parameters, 4.60 GMACs at 224 px.
+
+    Source: arXiv:2012.12877. Weights: fb_in1k. Arguments as in `zoo.create_model`."""
+
+def deit_tiny_distilled_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit_tiny_distilled_patch16_224: 5,910,800 parameters, 1.26 GMACs at 224 px.
+
+    Source: arXiv:2012.12877. Weights: fb_in1k. Arguments as in `zoo.create_model`."""
+
+def deit_tiny_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """deit_tiny_patch16_224: 5,717,416 parameters, 1.25 GMACs at 224 px.
+
+    Source: arXiv:2012.12877. Weights: fb_in1k. Arguments as in `zoo.create_model`."""
+
+def densenet121(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """densenet121: 7,978,856 parameters, 2.83 GMACs at 224 px.
+
+    Source: arXiv:1608.06993. Weights: ra_in1k, tv_in1k. Arguments as in `zoo.create_model`."""
+
+def densenet161(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """densenet161: 28,681,000 parameters, 7.73 GMACs at 224 px.
+
+    Source: arXiv:1608.06993. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def densenet169(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """densenet169: 14,149,480 parameters, 3.36 GMACs at 224 px.
+
+    Source: arXiv:1608.06993. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def densenet201(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """densenet201: 20,013,928 parameters, 4.29 GMACs at 224 px.
+
+    Source: arXiv:1608.06993. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def densenet264d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """densenet264d: 72,736,216 parameters, 13.47 GMACs at 224 px.
+
+    Source: arXiv:1608.06993. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def ecaresnet26t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """ecaresnet26t: 16,011,916 parameters, 3.33 GMACs at 256 px.
+
+    Source: arXiv:1910.03151. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
+
+def ecaresnet50d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """ecaresnet50d: 25,576,350 parameters, 4.33 GMACs at 224 px.
+
+    Source: arXiv:1910.03151. Weights: miil_in1k. Arguments as in `zoo.create_model`."""
+
+def ecaresnet50t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """ecaresnet50t: 25,573,814 parameters, 5.61 GMACs at 256 px.
+
+    Source: arXiv:1910.03151. Weights: ra2_in1k, a1_in1k, a2_in1k, a3_in1k. Arguments as in `zoo.create_model`."""
+
+def ecaresnet101d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """ecaresnet101d: 44,568,563 parameters, 8.04 GMACs at 224 px.
+
+    Source: arXiv:1910.03151. Weights: miil_in1k. Arguments as in `zoo.create_model`."""
+
+def ecaresnet200d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """ecaresnet200d: 64,693,400 parameters, 19.91 GMACs at 256 px.
+
+    Source: arXiv:1910.03151. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def ecaresnet269d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """ecaresnet269d: 102,093,077 parameters, 41.36 GMACs at 320 px.
+
+    Source: arXiv:1910.03151. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
+
+def ecaresnetlight(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """ecaresnetlight: 30,162,046 parameters, 4.09 GMACs at 224 px.
+
+    Source: arXiv:1910.03151. Weights: miil_in1k. Arguments as in `zoo.create_model`."""
+
+def ecaresnext26t_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """ecaresnext26t_32x4d: 15,406,220 parameters, 2.68 GMACs at 224 px.
+
+    Source: arXiv:1910.03151. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def ecaresnext50t_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """ecaresnext50t_32x4d: 25,045,686 parameters, 4.44 GMACs at 224 px.
+
+    Source: arXiv:1910.03151. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def efficientnet_b0(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_b0: 5,288,548 parameters, 0.39 GMACs at 224 px.
 
     Source: arXiv:1905.11946. Weights: ra_in1k, ra4_e3600_r224_in1k. Arguments as in `zoo.create_model`."""
 
-def efficientnet_b1(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_b1(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_b1: 7,794,184 parameters, 0.69 GMACs at 240 px.
 
     Source: arXiv:1905.11946. Weights: ra4_e3600_r240_in1k, ft_in1k. Arguments as in `zoo.create_model`."""
 
-def efficientnet_b2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_b2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_b2: 9,109,994 parameters, 0.86 GMACs at 256 px.
 
     Source: arXiv:1905.11946. Weights: ra_in1k. Arguments as in `zoo.create_model`."""
 
-def efficientnet_b3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_b3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_b3: 12,233,232 parameters, 1.59 GMACs at 288 px.
 
     Source: arXiv:1905.11946. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
 
-def efficientnet_b4(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_b4(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_b4: 19,341,616 parameters, 3.06 GMACs at 320 px.
 
     Source: arXiv:1905.11946. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
 
-def efficientnet_b5(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_b5(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_b5: 30,389,784 parameters, 9.40 GMACs at 448 px.
 
     Source: arXiv:1905.11946. Weights: sw_in12k_ft_in1k, sw_in12k. Arguments as in `zoo.create_model`."""
 
-def efficientnet_b6(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_b6(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_b6: 43,040,704 parameters, 19.07 GMACs at 528 px.
 
     Source: arXiv:1905.11946. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def efficientnet_b7(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_b7(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_b7: 66,347,960 parameters, 37.75 GMACs at 600 px.
 
     Source: arXiv:1905.11946. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def efficientnet_lite0(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_lite0(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_lite0: 4,652,008 parameters, 0.39 GMACs at 224 px.
 
     Source: arXiv:1905.11946. Weights: ra_in1k. Arguments as in `zoo.create_model`."""
 
-def efficientnet_lite1(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_lite1(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_lite1: 5,416,680 parameters, 0.60 GMACs at 240 px.
 
     Source: arXiv:1905.11946. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def efficientnet_lite2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_lite2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_lite2: 6,092,072 parameters, 0.86 GMACs at 260 px.
 
     Source: arXiv:1905.11946. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def efficientnet_lite3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_lite3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_lite3: 8,197,096 parameters, 1.61 GMACs at 300 px.
 
     Source: arXiv:1905.11946. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def efficientnet_lite4(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnet_lite4(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """efficientnet_lite4: 13,006,568 parameters, 3.94 GMACs at 380 px.
 
     Source: arXiv:1905.11946. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def mobilenetv2_035(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def efficientnetv2_l(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """efficientnetv2_l: 118,515,272 parameters, 35.90 GMACs at 384 px.
+
+    Source: arXiv:2104.00298. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def efficientnetv2_m(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """efficientnetv2_m: 54,139,356 parameters, 10.93 GMACs at 320 px.
+
+    Source: arXiv:2104.00298. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def efficientnetv2_rw_m(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """efficientnetv2_rw_m: 53,236,442 parameters, 12.63 GMACs at 320 px.
+
+    Source: arXiv:2104.00298. Weights: agc_in1k. Arguments as in `zoo.create_model`."""
+
+def efficientnetv2_rw_s(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """efficientnetv2_rw_s: 23,941,296 parameters, 4.86 GMACs at 288 px.
+
+    Source: arXiv:2104.00298. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
+
+def efficientnetv2_rw_t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """efficientnetv2_rw_t: 13,649,388 parameters, 1.91 GMACs at 224 px.
+
+    Source: arXiv:2104.00298. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
+
+def efficientnetv2_s(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """efficientnetv2_s: 21,458,488 parameters, 4.71 GMACs at 288 px.
+
+    Source: arXiv:2104.00298. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def efficientnetv2_xl(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """efficientnetv2_xl: 208,119,808 parameters, 52.53 GMACs at 384 px.
+
+    Source: arXiv:2104.00298. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def fbnetc_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """fbnetc_100: 5,572,200 parameters, 0.38 GMACs at 224 px.
+
+    Source: arXiv:1812.03443. Weights: rmsp_in1k. Arguments as in `zoo.create_model`."""
+
+def inception_resnet_v2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """inception_resnet_v2: 55,843,464 parameters, 13.16 GMACs at 299 px.
+
+    Source: arXiv:1602.07261. Weights: tf_in1k, tf_ens_adv_in1k. Arguments as in `zoo.create_model`."""
+
+def inception_v3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """inception_v3: 23,834,568 parameters, 5.71 GMACs at 299 px.
+
+    Source: arXiv:1512.00567. Weights: tv_in1k, gluon_in1k, tf_adv_in1k, tf_in1k. Arguments as in `zoo.create_model`."""
+
+def lcnet_035(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """lcnet_035: 1,644,370 parameters, 0.03 GMACs at 224 px.
+
+    Source: arXiv:2109.15099. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def lcnet_050(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """lcnet_050: 1,880,856 parameters, 0.04 GMACs at 224 px.
+
+    Source: arXiv:2109.15099. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
+
+def lcnet_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """lcnet_075: 2,358,288 parameters, 0.09 GMACs at 224 px.
+
+    Source: arXiv:2109.15099. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
+
+def lcnet_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """lcnet_100: 2,953,800 parameters, 0.16 GMACs at 224 px.
+
+    Source: arXiv:2109.15099. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
+
+def lcnet_150(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """lcnet_150: 4,501,112 parameters, 0.33 GMACs at 224 px.
+
+    Source: arXiv:2109.15099. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def legacy_xception(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """legacy_xception: 22,855,952 parameters, 8.36 GMACs at 299 px.
+
+    Source: arXiv:1610.02357. Weights: tf_in1k. Arguments as in `zoo.create_model`."""
+
+def mnasnet_050(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mnasnet_050: 2,218,512 parameters, 0.10 GMACs at 224 px.
+
+    Source: arXiv:1807.11626. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def mnasnet_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mnasnet_075: 3,170,208 parameters, 0.22 GMACs at 224 px.
+
+    Source: arXiv:1807.11626. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def mnasnet_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mnasnet_100: 4,383,312 parameters, 0.31 GMACs at 224 px.
+
+    Source: arXiv:1807.11626. Weights: rmsp_in1k. Arguments as in `zoo.create_model`."""
+
+def mnasnet_140(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mnasnet_140: 7,115,728 parameters, 0.59 GMACs at 224 px.
+
+    Source: arXiv:1807.11626. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def mnasnet_small(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mnasnet_small: 2,030,264 parameters, 0.07 GMACs at 224 px.
+
+    Source: arXiv:1807.11626. Weights: lamb_in1k. Arguments as in `zoo.create_model`."""
+
+def mobilenet_025(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenet_025: 470,072 parameters, 0.04 GMACs at 224 px.
+
+    Source: arXiv:1704.04861. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def mobilenet_050(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenet_050: 1,331,592 parameters, 0.15 GMACs at 224 px.
+
+    Source: arXiv:1704.04861. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def mobilenet_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenet_075: 2,585,560 parameters, 0.33 GMACs at 224 px.
+
+    Source: arXiv:1704.04861. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def mobilenet_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenet_100: 4,231,976 parameters, 0.57 GMACs at 224 px.
+
+    Source: arXiv:1704.04861. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def mobilenetv1_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenetv1_100: 4,231,976 parameters, 0.57 GMACs at 224 px.
+
+    Source: arXiv:1704.04861. Weights: ra4_e3600_r224_in1k. Arguments as in `zoo.create_model`."""
+
+def mobilenetv1_100h(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenetv1_100h: 5,282,600 parameters, 0.62 GMACs at 224 px.
+
+    Source: arXiv:1704.04861. Weights: ra4_e3600_r224_in1k. Arguments as in `zoo.create_model`."""
+
+def mobilenetv1_125(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenetv1_125: 6,270,840 parameters, 0.88 GMACs at 224 px.
+
+    Source: arXiv:1704.04861. Weights: ra4_e3600_r224_in1k. Arguments as in `zoo.create_model`."""
+
+def mobilenetv2_035(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv2_035: 1,677,128 parameters, 0.06 GMACs at 224 px.
 
     Source: arXiv:1801.04381. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def mobilenetv2_050(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv2_050(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv2_050: 1,968,680 parameters, 0.10 GMACs at 224 px.
 
     Source: arXiv:1801.04381. Weights: lamb_in1k. Arguments as in `zoo.create_model`."""
 
-def mobilenetv2_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv2_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv2_075: 2,636,424 parameters, 0.21 GMACs at 224 px.
 
     Source: arXiv:1801.04381. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def mobilenetv2_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv2_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv2_100: 3,504,872 parameters, 0.30 GMACs at 224 px.
 
     Source: arXiv:1801.04381. Weights: ra_in1k. Arguments as in `zoo.create_model`."""
 
-def mobilenetv2_110d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv2_110d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv2_110d: 4,516,520 parameters, 0.43 GMACs at 224 px.
 
     Source: arXiv:1801.04381. Weights: ra_in1k. Arguments as in `zoo.create_model`."""
 
-def mobilenetv2_120d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv2_120d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv2_120d: 5,831,144 parameters, 0.67 GMACs at 224 px.
 
     Source: arXiv:1801.04381. Weights: ra_in1k. Arguments as in `zoo.create_model`."""
 
-def mobilenetv2_140(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv2_140(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv2_140: 6,108,776 parameters, 0.58 GMACs at 224 px.
 
     Source: arXiv:1801.04381. Weights: ra_in1k. Arguments as in `zoo.create_model`."""
 
-def mobilenetv3_large_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv3_large_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv3_large_075: 3,993,528 parameters, 0.15 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def mobilenetv3_large_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv3_large_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv3_large_100: 5,483,032 parameters, 0.22 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: ra_in1k, miil_in21k, miil_in21k_ft_in1k, ra4_e3600_r224_in1k. Arguments as in `zoo.create_model`."""
 
-def mobilenetv3_large_150d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv3_large_150d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv3_large_150d: 14,622,320 parameters, 1.01 GMACs at 256 px.
 
     Source: arXiv:1905.02244. Weights: ra4_e3600_r256_in1k. Arguments as in `zoo.create_model`."""
 
-def mobilenetv3_small_050(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv3_small_050(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv3_small_050: 1,593,224 parameters, 0.02 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: lamb_in1k. Arguments as in `zoo.create_model`."""
 
-def mobilenetv3_small_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv3_small_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv3_small_075: 2,041,872 parameters, 0.04 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: lamb_in1k. Arguments as in `zoo.create_model`."""
 
-def mobilenetv3_small_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv3_small_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """mobilenetv3_small_100: 2,542,856 parameters, 0.06 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: lamb_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet10t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def mobilenetv4_conv_large(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenetv4_conv_large: 32,590,864 parameters, 6.38 GMACs at 384 px.
+
+    Source: arXiv:2404.10518. Weights: e600_r384_in1k, e500_r256_in1k. Arguments as in `zoo.create_model`."""
+
+def mobilenetv4_conv_medium(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenetv4_conv_medium: 9,715,512 parameters, 1.08 GMACs at 256 px.
+
+    Source: arXiv:2404.10518. Weights: e500_r256_in1k, e180_ad_r384_in12k, e180_r384_in12k, e250_r384_in12k, e250_r384_in12k_ft_in1k, e500_r224_in1k. Arguments as in `zoo.create_model`."""
+
+def mobilenetv4_conv_small(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenetv4_conv_small: 3,774,024 parameters, 0.19 GMACs at 224 px.
+
+    Source: arXiv:2404.10518. Weights: e2400_r224_in1k, e1200_r224_in1k, e3600_r256_in1k. Arguments as in `zoo.create_model`."""
+
+def mobilenetv4_conv_small_035(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenetv4_conv_small_035: 1,905,384 parameters, 0.05 GMACs at 224 px.
+
+    Source: arXiv:2404.10518. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def mobilenetv4_conv_small_050(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """mobilenetv4_conv_small_050: 2,238,952 parameters, 0.06 GMACs at 224 px.
+
+    Source: arXiv:2404.10518. Weights: e3000_r224_in1k. Arguments as in `zoo.create_model`."""
+
+def nasnet_large(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """nasnet_large: 88,753,150 parameters, 23.78 GMACs at 331 px.
+
+    Source: arXiv:1707.07012. Weights: keras_in1k. Arguments as in `zoo.create_model`."""
+
+def nasnet_mobile(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """nasnet_mobile: 5,289,978 parameters, 0.56 GMACs at 224 px.
+
+    Source: arXiv:1707.07012. Weights: keras_in1k. Arguments as in `zoo.create_model`."""
+
+def nasnetalarge(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """nasnetalarge: 88,753,150 parameters, 23.78 GMACs at 331 px.
+
+    Source: arXiv:1707.07012. Weights: tf_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_002(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_002: 2,684,792 parameters, 0.20 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_004(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_004: 5,157,512 parameters, 0.40 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_004_tv(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_004_tv: 5,495,976 parameters, 0.41 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_006(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_006: 6,196,040 parameters, 0.60 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_008(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_008: 7,259,656 parameters, 0.80 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_016(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_016: 9,190,136 parameters, 1.60 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_032(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_032: 15,296,552 parameters, 3.18 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_040(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_040: 22,118,248 parameters, 3.96 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_064(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_064: 26,209,256 parameters, 6.46 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_080(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_080: 39,572,648 parameters, 8.00 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_120(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_120: 46,106,056 parameters, 12.09 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_160(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_160: 54,278,536 parameters, 15.94 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnetx_320(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnetx_320: 107,811,560 parameters, 31.74 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_002(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_002: 3,162,996 parameters, 0.20 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_004(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_004: 4,344,144 parameters, 0.40 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_006(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_006: 6,055,160 parameters, 0.60 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_008(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_008: 6,263,168 parameters, 0.80 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_008_tv(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_008_tv: 6,432,512 parameters, 0.83 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_016(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_016: 11,202,430 parameters, 1.61 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_032(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_032: 19,436,338 parameters, 3.18 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: ra_in1k, pycls_in1k, tv2_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_040(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_040: 20,646,656 parameters, 3.97 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: ra3_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_064(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_064: 30,583,252 parameters, 6.36 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: ra3_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_080(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_080: 39,180,068 parameters, 7.96 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: ra3_in1k, pycls_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_080_tv(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_080_tv: 39,381,472 parameters, 8.47 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_120(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_120: 51,822,544 parameters, 12.09 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: sw_in12k_ft_in1k, pycls_in1k, sw_in12k. Arguments as in `zoo.create_model`."""
+
+def regnety_160(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_160: 83,590,140 parameters, 15.91 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: sw_in12k_ft_in1k, deit_in1k, lion_in12k_ft_in1k, pycls_in1k, sw_in12k, swag_ft_in1k, swag_lc_in1k, tv2_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_320(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_320: 145,046,770 parameters, 32.28 GMACs at 224 px.
+
+    Source: arXiv:2003.13678. Weights: tv2_in1k, pycls_in1k, seer, seer_ft_in1k, swag_ft_in1k, swag_lc_in1k. Arguments as in `zoo.create_model`."""
+
+def regnety_640(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_640: 281,378,786 parameters, 188.22 GMACs at 384 px.
+
+    Source: arXiv:2003.13678. Weights: seer_ft_in1k, seer. Arguments as in `zoo.create_model`."""
+
+def regnety_1280(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """regnety_1280: 644,812,894 parameters, 374.57 GMACs at 384 px.
+
+    Source: arXiv:2003.13678. Weights: swag_ft_in1k, seer, seer_ft_in1k, swag_lc_in1k. Arguments as in `zoo.create_model`."""
+
+def resnet10t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet10t: 5,435,488 parameters, 0.70 GMACs at 176 px.
 
     Source: arXiv:1512.03385. Weights: c3_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet14t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet14t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet14t: 10,081,632 parameters, 1.07 GMACs at 176 px.
 
     Source: arXiv:1512.03385. Weights: c3_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet18(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet18(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet18: 11,689,512 parameters, 1.81 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: a1_in1k, a2_in1k, a3_in1k, fb_ssl_yfcc100m_ft_in1k, fb_swsl_ig1b_ft_in1k, gluon_in1k, tv_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet18d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet18d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet18d: 11,708,744 parameters, 2.05 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: ra2_in1k, ra4_e3600_r224_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet26(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet26(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet26: 15,995,176 parameters, 2.34 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: bt_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet26d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet26d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet26d: 16,014,408 parameters, 2.58 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: bt_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet26t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet26t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet26t: 16,011,872 parameters, 3.33 GMACs at 256 px.
 
     Source: arXiv:1512.03385. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet34(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet34(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet34: 21,797,672 parameters, 3.66 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: a1_in1k, a2_in1k, a3_in1k, bt_in1k, gluon_in1k, ra4_e3600_r224_in1k, tv_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet34d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet34d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet34d: 21,816,904 parameters, 3.90 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet50(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet50(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet50: 25,557,032 parameters, 4.09 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: a1_in1k, a1h_in1k, a2_in1k, a3_in1k, am_in1k, b1k_in1k, b2k_in1k, bamboo, bt_in1k, c1_in1k, c2_in1k, d_in1k, fb_ssl_yfcc100m_ft_in1k, fb_swsl_ig1b_ft_in1k, gluon_in1k, ra_in1k, ram_in1k, tv2_in1k, tv_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet50c(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet50c(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet50c: 25,576,264 parameters, 4.33 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: gluon_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet50d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet50d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet50d: 25,576,264 parameters, 4.33 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: ra2_in1k, a1_in1k, a2_in1k, a3_in1k, gluon_in1k, ra4_e3600_r224_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet50s(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet50s(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet50s: 25,680,808 parameters, 5.44 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: gluon_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet50t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet50t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet50t: 25,573,728 parameters, 4.30 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def resnet101(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet101(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet101: 44,549,160 parameters, 7.80 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: a1h_in1k, a1_in1k, a2_in1k, a3_in1k, gluon_in1k, tv2_in1k, tv_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet101c(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet101c(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet101c: 44,568,392 parameters, 8.04 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: gluon_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet101d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet101d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet101d: 44,568,392 parameters, 10.50 GMACs at 256 px.
 
     Source: arXiv:1512.03385. Weights: ra2_in1k, gluon_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet101s(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet101s(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet101s: 44,672,936 parameters, 9.16 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: gluon_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet152(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet152(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet152: 60,192,808 parameters, 11.51 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: a1h_in1k, a1_in1k, a2_in1k, a3_in1k, gluon_in1k, tv2_in1k, tv_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet152c(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet152c(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet152c: 60,212,040 parameters, 11.75 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: gluon_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet152d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet152d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet152d: 60,212,040 parameters, 15.35 GMACs at 256 px.
 
     Source: arXiv:1512.03385. Weights: ra2_in1k, gluon_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet152s(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet152s(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet152s: 60,316,584 parameters, 12.87 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: gluon_in1k. Arguments as in `zoo.create_model`."""
 
-def resnet200(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet200(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet200: 64,673,832 parameters, 15.01 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: none published. Arguments as in `zoo.create_model`."""
 
-def resnet200d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnet200d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnet200d: 64,693,064 parameters, 19.91 GMACs at 256 px.
 
     Source: arXiv:1512.03385. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
 
-def resnext50_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnext50_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnext50_32x4d: 25,028,904 parameters, 4.23 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: a1h_in1k, a1_in1k, a2_in1k, a3_in1k, fb_ssl_yfcc100m_ft_in1k, fb_swsl_ig1b_ft_in1k, gluon_in1k, ra_in1k, tv2_in1k, tv_in1k. Arguments as in `zoo.create_model`."""
 
-def resnext50d_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnext50d_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnext50d_32x4d: 25,048,136 parameters, 4.47 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: bt_in1k. Arguments as in `zoo.create_model`."""
 
-def resnext101_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnext101_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnext101_32x4d: 44,177,704 parameters, 7.97 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: fb_ssl_yfcc100m_ft_in1k, fb_swsl_ig1b_ft_in1k, gluon_in1k. Arguments as in `zoo.create_model`."""
 
-def resnext101_32x8d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnext101_32x8d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnext101_32x8d: 88,791,336 parameters, 16.41 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: tv_in1k, fb_ssl_yfcc100m_ft_in1k, fb_swsl_ig1b_ft_in1k, fb_wsl_ig1b_ft_in1k, tv2_in1k. Arguments as in `zoo.create_model`."""
 
-def resnext101_32x16d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnext101_32x16d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnext101_32x16d: 194,026,792 parameters, 36.16 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: fb_wsl_ig1b_ft_in1k, fb_ssl_yfcc100m_ft_in1k, fb_swsl_ig1b_ft_in1k. Arguments as in `zoo.create_model`."""
 
-def resnext101_32x32d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnext101_32x32d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnext101_32x32d: 468,530,472 parameters, 87.11 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: fb_wsl_ig1b_ft_in1k. Arguments as in `zoo.create_model`."""
 
-def resnext101_64x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def resnext101_64x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """resnext101_64x4d: 83,455,272 parameters, 15.46 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: c1_in1k, gluon_in1k, tv_in1k. Arguments as in `zoo.create_model`."""
 
-def test_efficientnet(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def semnasnet_050(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """semnasnet_050: 2,082,006 parameters, 0.10 GMACs at 224 px.
+
+    Source: arXiv:1807.11626. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def semnasnet_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """semnasnet_075: 2,912,278 parameters, 0.22 GMACs at 224 px.
+
+    Source: arXiv:1807.11626. Weights: rmsp_in1k. Arguments as in `zoo.create_model`."""
+
+def semnasnet_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """semnasnet_100: 3,887,038 parameters, 0.31 GMACs at 224 px.
+
+    Source: arXiv:1807.11626. Weights: rmsp_in1k. Arguments as in `zoo.create_model`."""
+
+def semnasnet_140(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """semnasnet_140: 6,105,992 parameters, 0.59 GMACs at 224 px.
+
+    Source: arXiv:1807.11626. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def seresnet18(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnet18: 11,779,624 parameters, 1.81 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def seresnet34(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnet34: 21,960,416 parameters, 3.66 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def seresnet50(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnet50: 28,088,024 parameters, 4.09 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: a1_in1k, a2_in1k, a3_in1k, ra2_in1k. Arguments as in `zoo.create_model`."""
+
+def seresnet50t(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnet50t: 28,104,720 parameters, 4.30 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def seresnet101(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnet101: 49,326,872 parameters, 7.81 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def seresnet152(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnet152: 66,821,848 parameters, 11.52 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def seresnet152d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnet152d: 66,841,080 parameters, 15.36 GMACs at 256 px.
+
+    Source: arXiv:1709.01507. Weights: ra2_in1k. Arguments as in `zoo.create_model`."""
+
+def seresnet200d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnet200d: 71,855,096 parameters, 19.92 GMACs at 256 px.
+
+    Source: arXiv:1709.01507. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def seresnet269d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnet269d: 113,672,760 parameters, 26.49 GMACs at 256 px.
+
+    Source: arXiv:1709.01507. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def seresnext26d_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnext26d_32x4d: 16,809,512 parameters, 2.71 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: bt_in1k. Arguments as in `zoo.create_model`."""
+
+def seresnext26t_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnext26t_32x4d: 16,806,976 parameters, 2.68 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: bt_in1k. Arguments as in `zoo.create_model`."""
+
+def seresnext50_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnext50_32x4d: 27,559,896 parameters, 4.23 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: racm_in1k, gluon_in1k. Arguments as in `zoo.create_model`."""
+
+def seresnext101_32x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnext101_32x4d: 48,955,416 parameters, 7.97 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: gluon_in1k. Arguments as in `zoo.create_model`."""
+
+def seresnext101_32x8d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnext101_32x8d: 93,569,048 parameters, 16.42 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: ah_in1k. Arguments as in `zoo.create_model`."""
+
+def seresnext101_64x4d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnext101_64x4d: 88,232,984 parameters, 15.47 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: gluon_in1k. Arguments as in `zoo.create_model`."""
+
+def seresnext101d_32x8d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """seresnext101d_32x8d: 93,588,280 parameters, 16.66 GMACs at 224 px.
+
+    Source: arXiv:1709.01507. Weights: ah_in1k. Arguments as in `zoo.create_model`."""
+
+def spnasnet_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """spnasnet_100: 4,421,616 parameters, 0.33 GMACs at 224 px.
+
+    Source: arXiv:1904.02877. Weights: rmsp_in1k. Arguments as in `zoo.create_model`."""
+
+def swin_base_patch4_window7_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swin_base_patch4_window7_224: 87,768,224 parameters, 11.87 GMACs at 224 px.
+
+    Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
+
+def swin_base_patch4_window12_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swin_base_patch4_window12_384: 87,903,584 parameters, 36.61 GMACs at 384 px.
+
+    Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
+
+def swin_large_patch4_window7_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swin_large_patch4_window7_224: 196,532,476 parameters, 26.46 GMACs at 224 px.
+
+    Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
+
+def swin_large_patch4_window12_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swin_large_patch4_window12_384: 196,735,516 parameters, 80.35 GMACs at 384 px.
+
+    Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
+
+def swin_s3_base_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swin_s3_base_224: 71,125,762 parameters, 13.21 GMACs at 224 px.
+
+    Source: arXiv:2111.14725. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
+
+def swin_s3_small_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swin_s3_small_224: 49,737,298 parameters, 9.01 GMACs at 224 px.
+
+    Source: arXiv:2111.14725. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
+
+def swin_s3_tiny_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swin_s3_tiny_224: 28,328,674 parameters, 4.18 GMACs at 224 px.
+
+    Source: arXiv:2111.14725. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
+
+def swin_small_patch4_window7_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swin_small_patch4_window7_224: 49,606,258 parameters, 6.74 GMACs at 224 px.
+
+    Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
+
+def swin_tiny_patch4_window7_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swin_tiny_patch4_window7_224: 28,288,354 parameters, 3.53 GMACs at 224 px.
+
+    Source: arXiv:2103.14030. Weights: ms_in1k, ms_in22k, ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_base_window8_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_base_window8_256: 87,918,816 parameters, 15.62 GMACs at 256 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_base_window12_192(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_base_window12_192: 87,918,816 parameters, 11.25 GMACs at 192 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in22k. Arguments as in `zoo.create_model`."""
+
+def swinv2_base_window12to16_192to256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_base_window12to16_192to256: 87,918,816 parameters, 20.88 GMACs at 256 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_base_window12to24_192to384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_base_window12to24_192to384: 87,918,816 parameters, 52.69 GMACs at 384 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_base_window16_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_base_window16_256: 87,918,816 parameters, 20.88 GMACs at 256 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_large_window12_192(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_large_window12_192: 196,739,932 parameters, 24.81 GMACs at 192 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in22k. Arguments as in `zoo.create_model`."""
+
+def swinv2_large_window12to16_192to256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_large_window12to16_192to256: 196,739,932 parameters, 45.44 GMACs at 256 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_large_window12to24_192to384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_large_window12to24_192to384: 196,739,932 parameters, 110.80 GMACs at 384 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_small_window8_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_small_window8_256: 49,728,418 parameters, 8.89 GMACs at 256 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_small_window16_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_small_window16_256: 49,728,418 parameters, 12.13 GMACs at 256 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_tiny_window8_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_tiny_window8_256: 28,347,154 parameters, 4.66 GMACs at 256 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
+
+def swinv2_tiny_window16_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """swinv2_tiny_window16_256: 28,347,154 parameters, 6.09 GMACs at 256 px.
+
+    Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
+
+def test_efficientnet(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """test_efficientnet: 356,196 parameters, 0.06 GMACs at 160 px.
 
     Source: arXiv:1905.11946. Weights: r160_in1k. Arguments as in `zoo.create_model`."""
 
-def test_resnet(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def test_resnet(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """test_resnet: 469,688 parameters, 0.10 GMACs at 160 px.
 
     Source: arXiv:1512.03385. Weights: r160_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_b0(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def test_vit(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """test_vit: 371,240 parameters, 0.04 GMACs at 160 px.
+
+    Source: arXiv:2010.11929. Weights: r160_in1k. Arguments as in `zoo.create_model`."""
+
+def tf_efficientnet_b0(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_b0: 5,288,548 parameters, 0.39 GMACs at 224 px.
 
     Source: arXiv:1905.11946. Weights: ns_jft_in1k, aa_in1k, ap_in1k, in1k, keras_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_b1(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_b1(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_b1: 7,794,184 parameters, 0.69 GMACs at 240 px.
 
     Source: arXiv:1905.11946. Weights: ns_jft_in1k, aa_in1k, ap_in1k, in1k, keras_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_b2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_b2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_b2: 9,109,994 parameters, 0.99 GMACs at 260 px.
 
     Source: arXiv:1905.11946. Weights: ns_jft_in1k, aa_in1k, ap_in1k, in1k, keras_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_b3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_b3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_b3: 12,233,232 parameters, 1.83 GMACs at 300 px.
 
     Source: arXiv:1905.11946. Weights: ns_jft_in1k, aa_in1k, ap_in1k, in1k, keras_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_b4(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_b4(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_b4: 19,341,616 parameters, 4.39 GMACs at 380 px.
 
     Source: arXiv:1905.11946. Weights: ns_jft_in1k, aa_in1k, ap_in1k, in1k, keras_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_b5(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_b5(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_b5: 30,389,784 parameters, 10.27 GMACs at 456 px.
 
     Source: arXiv:1905.11946. Weights: ns_jft_in1k, aa_in1k, ap_in1k, in1k, ra_in1k, keras_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_b6(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_b6(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_b6: 43,040,704 parameters, 19.07 GMACs at 528 px.
 
     Source: arXiv:1905.11946. Weights: ns_jft_in1k, aa_in1k, ap_in1k, keras_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_b7(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_b7(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_b7: 66,347,960 parameters, 37.75 GMACs at 600 px.
 
     Source: arXiv:1905.11946. Weights: ns_jft_in1k, aa_in1k, ap_in1k, ra_in1k, keras_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_lite0(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_lite0(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_lite0: 4,652,008 parameters, 0.39 GMACs at 224 px.
 
     Source: arXiv:1905.11946. Weights: in1k, pypi_in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_lite1(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_lite1(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_lite1: 5,416,680 parameters, 0.60 GMACs at 240 px.
 
     Source: arXiv:1905.11946. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_lite2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_lite2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_lite2: 6,092,072 parameters, 0.86 GMACs at 260 px.
 
     Source: arXiv:1905.11946. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_lite3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_lite3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_lite3: 8,197,096 parameters, 1.61 GMACs at 300 px.
 
     Source: arXiv:1905.11946. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def tf_efficientnet_lite4(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnet_lite4(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_efficientnet_lite4: 13,006,568 parameters, 3.94 GMACs at 380 px.
 
     Source: arXiv:1905.11946. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def tf_mobilenetv3_large_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_efficientnetv2_b0(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tf_efficientnetv2_b0: 7,139,704 parameters, 0.53 GMACs at 192 px.
+
+    Source: arXiv:2104.00298. Weights: in1k. Arguments as in `zoo.create_model`."""
+
+def tf_efficientnetv2_b1(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tf_efficientnetv2_b1: 8,141,052 parameters, 0.75 GMACs at 192 px.
+
+    Source: arXiv:2104.00298. Weights: in1k. Arguments as in `zoo.create_model`."""
+
+def tf_efficientnetv2_b2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tf_efficientnetv2_b2: 10,096,086 parameters, 1.04 GMACs at 208 px.
+
+    Source: arXiv:2104.00298. Weights: in1k. Arguments as in `zoo.create_model`."""
+
+def tf_efficientnetv2_b3(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tf_efficientnetv2_b3: 14,358,406 parameters, 1.91 GMACs at 240 px.
+
+    Source: arXiv:2104.00298. Weights: in21k_ft_in1k, in1k, in21k. Arguments as in `zoo.create_model`."""
+
+def tf_efficientnetv2_l(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tf_efficientnetv2_l: 118,515,272 parameters, 35.90 GMACs at 384 px.
+
+    Source: arXiv:2104.00298. Weights: in21k_ft_in1k, in1k, in21k. Arguments as in `zoo.create_model`."""
+
+def tf_efficientnetv2_m(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tf_efficientnetv2_m: 54,139,356 parameters, 15.74 GMACs at 384 px.
+
+    Source: arXiv:2104.00298. Weights: in21k_ft_in1k, in1k, in21k. Arguments as in `zoo.create_model`."""
+
+def tf_efficientnetv2_s(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tf_efficientnetv2_s: 21,458,488 parameters, 5.31 GMACs at 300 px.
+
+    Source: arXiv:2104.00298. Weights: in21k_ft_in1k, in1k, in21k. Arguments as in `zoo.create_model`."""
+
+def tf_efficientnetv2_xl(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tf_efficientnetv2_xl: 208,119,808 parameters, 52.53 GMACs at 384 px.
+
+    Source: arXiv:2104.00298. Weights: in21k_ft_in1k, in21k. Arguments as in `zoo.create_model`."""
+
+def tf_mobilenetv3_large_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_mobilenetv3_large_075: 3,993,528 parameters, 0.15 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def tf_mobilenetv3_large_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_mobilenetv3_large_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_mobilenetv3_large_100: 5,483,032 parameters, 0.22 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def tf_mobilenetv3_large_minimal_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_mobilenetv3_large_minimal_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_mobilenetv3_large_minimal_100: 3,924,288 parameters, 0.21 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def tf_mobilenetv3_small_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_mobilenetv3_small_075(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_mobilenetv3_small_075: 2,041,872 parameters, 0.04 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def tf_mobilenetv3_small_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_mobilenetv3_small_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_mobilenetv3_small_100: 2,542,856 parameters, 0.06 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def tf_mobilenetv3_small_minimal_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tf_mobilenetv3_small_minimal_100(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """tf_mobilenetv3_small_minimal_100: 2,044,736 parameters, 0.05 GMACs at 224 px.
 
     Source: arXiv:1905.02244. Weights: in1k. Arguments as in `zoo.create_model`."""
 
-def wide_resnet50_2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def tinynet_a(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tinynet_a: 6,187,972 parameters, 0.34 GMACs at 192 px.
+
+    Source: arXiv:2010.14819. Weights: in1k. Arguments as in `zoo.create_model`."""
+
+def tinynet_b(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tinynet_b: 3,730,562 parameters, 0.20 GMACs at 188 px.
+
+    Source: arXiv:2010.14819. Weights: in1k. Arguments as in `zoo.create_model`."""
+
+def tinynet_c(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tinynet_c: 2,457,234 parameters, 0.10 GMACs at 184 px.
+
+    Source: arXiv:2010.14819. Weights: in1k. Arguments as in `zoo.create_model`."""
+
+def tinynet_d(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tinynet_d: 2,338,446 parameters, 0.05 GMACs at 152 px.
+
+    Source: arXiv:2010.14819. Weights: in1k. Arguments as in `zoo.create_model`."""
+
+def tinynet_e(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """tinynet_e: 2,042,972 parameters, 0.02 GMACs at 106 px.
+
+    Source: arXiv:2010.14819. Weights: in1k. Arguments as in `zoo.create_model`."""
+
+def vgg11(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vgg11: 132,863,336 parameters, 7.61 GMACs at 224 px.
+
+    Source: arXiv:1409.1556. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def vgg11_bn(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vgg11_bn: 132,868,840 parameters, 7.61 GMACs at 224 px.
+
+    Source: arXiv:1409.1556. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def vgg13(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vgg13: 133,047,848 parameters, 11.31 GMACs at 224 px.
+
+    Source: arXiv:1409.1556. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def vgg13_bn(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vgg13_bn: 133,053,736 parameters, 11.31 GMACs at 224 px.
+
+    Source: arXiv:1409.1556. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def vgg16(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vgg16: 138,357,544 parameters, 15.47 GMACs at 224 px.
+
+    Source: arXiv:1409.1556. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def vgg16_bn(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vgg16_bn: 138,365,992 parameters, 15.47 GMACs at 224 px.
+
+    Source: arXiv:1409.1556. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def vgg19(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vgg19: 143,667,240 parameters, 19.63 GMACs at 224 px.
+
+    Source: arXiv:1409.1556. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def vgg19_bn(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vgg19_bn: 143,678,248 parameters, 19.63 GMACs at 224 px.
+
+    Source: arXiv:1409.1556. Weights: tv_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch8_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch8_224: 86,576,872 parameters, 78.15 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: augreg2_in21k_ft_in1k, augreg_in21k, augreg_in21k_ft_in1k, dino. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch14_dinov2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch14_dinov2: 87,348,712 parameters, 151.57 GMACs at 518 px.
+
+    Source: arXiv:2304.07193. Weights: lvd142m. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch14_reg4_dinov2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch14_reg4_dinov2: 87,351,016 parameters, 152.12 GMACs at 518 px.
+
+    Source: arXiv:2309.16588. Weights: lvd142m. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_224: 86,567,656 parameters, 17.56 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: augreg2_in21k_ft_in1k, augreg_in1k, augreg_in21k, augreg_in21k_ft_in1k, bamboo, dino, mae, orig_in21k, orig_in21k_ft_in1k, sam_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_384: 86,859,496 parameters, 55.48 GMACs at 384 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k, augreg_in1k, orig_in21k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_clip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_clip_224: 86,568,424 parameters, 17.56 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: laion2b_ft_in12k_in1k, datacompxl, dfn2b, laion2b, laion2b_ft_in1k, laion2b_ft_in12k, laion400m_e32, metaclip_2pt5b, metaclip_400m, openai, openai_ft_in1k, openai_ft_in12k, openai_ft_in12k_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_clip_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_clip_384: 86,860,264 parameters, 55.48 GMACs at 384 px.
+
+    Source: arXiv:2103.00020. Weights: laion2b_ft_in12k_in1k, laion2b_ft_in1k, openai_ft_in1k, openai_ft_in12k_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_clip_quickgelu_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_clip_quickgelu_224: 86,568,424 parameters, 17.56 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: metaclip_2pt5b, metaclip_400m, openai. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_siglip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_siglip_224: 93,653,224 parameters, 17.71 GMACs at 224 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_siglip_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_siglip_256: 93,699,304 parameters, 23.41 GMACs at 256 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli, webli_i18n. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_siglip_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_siglip_384: 93,945,064 parameters, 56.06 GMACs at 384 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_siglip_512(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_siglip_512: 94,289,128 parameters, 108.12 GMACs at 512 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_siglip_gap_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_siglip_gap_224: 86,566,120 parameters, 17.47 GMACs at 224 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_siglip_gap_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_siglip_gap_256: 86,612,200 parameters, 23.10 GMACs at 256 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli, webli_i18n. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_siglip_gap_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_siglip_gap_384: 86,857,960 parameters, 55.38 GMACs at 384 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch16_siglip_gap_512(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch16_siglip_gap_512: 87,202,024 parameters, 106.91 GMACs at 512 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch32_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch32_224: 88,224,232 parameters, 4.41 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k, augreg_in1k, augreg_in21k, orig_in21k, sam_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch32_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch32_384: 88,297,192 parameters, 13.04 GMACs at 384 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k, augreg_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch32_clip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch32_clip_224: 88,225,000 parameters, 4.41 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: laion2b_ft_in12k_in1k, datacompxl, laion2b, laion2b_ft_in1k, laion400m_e32, metaclip_2pt5b, metaclip_400m, openai, openai_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch32_clip_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch32_clip_256: 88,236,520 parameters, 5.75 GMACs at 256 px.
+
+    Source: arXiv:2103.00020. Weights: datacompxl. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch32_clip_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch32_clip_384: 88,297,960 parameters, 13.04 GMACs at 384 px.
+
+    Source: arXiv:2103.00020. Weights: laion2b_ft_in12k_in1k, openai_ft_in12k_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch32_clip_448(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch32_clip_448: 88,337,896 parameters, 17.91 GMACs at 448 px.
+
+    Source: arXiv:2103.00020. Weights: laion2b_ft_in12k_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch32_clip_quickgelu_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch32_clip_quickgelu_224: 88,225,000 parameters, 4.41 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: laion400m_e32, metaclip_2pt5b, metaclip_400m, openai. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch32_siglip_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch32_siglip_256: 95,321,320 parameters, 5.74 GMACs at 256 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli. Arguments as in `zoo.create_model`."""
+
+def vit_base_patch32_siglip_gap_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_base_patch32_siglip_gap_256: 88,234,216 parameters, 5.66 GMACs at 256 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli. Arguments as in `zoo.create_model`."""
+
+def vit_betwixt_patch32_clip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_betwixt_patch32_clip_224: 61,724,520 parameters, 3.08 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: tinyclip_laion400m. Arguments as in `zoo.create_model`."""
+
+def vit_huge_patch14_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_huge_patch14_224: 632,045,800 parameters, 167.30 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: orig_in21k, mae. Arguments as in `zoo.create_model`."""
+
+def vit_huge_patch14_clip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_huge_patch14_clip_224: 632,047,080 parameters, 167.30 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: laion2b_ft_in12k_in1k, dfn5b, laion2b, laion2b_ft_in1k, laion2b_ft_in12k, metaclip2_worldwide, metaclip_2pt5b, metaclip_altogether. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch14_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch14_224: 304,203,752 parameters, 81.01 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: none published. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch14_clip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch14_clip_224: 304,204,776 parameters, 81.01 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: laion2b_ft_in12k_in1k, apple_mclip2_dfndr2b, datacompxl, dfn2b, dfn2b_s39b, laion2b, laion2b_ft_in1k, laion2b_ft_in12k, laion400m_e32, metaclip_2pt5b, metaclip_400m, openai, openai_ft_in1k, openai_ft_in12k, openai_ft_in12k_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch14_clip_336(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch14_clip_336: 304,532,456 parameters, 190.96 GMACs at 336 px.
+
+    Source: arXiv:2103.00020. Weights: laion2b_ft_in12k_in1k, laion2b_ft_in1k, openai, openai_ft_in12k_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch14_clip_quickgelu_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch14_clip_quickgelu_224: 304,204,776 parameters, 81.01 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: dfn2b, metaclip_2pt5b, metaclip_400m, openai. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch14_clip_quickgelu_336(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch14_clip_quickgelu_336: 304,532,456 parameters, 190.96 GMACs at 336 px.
+
+    Source: arXiv:2103.00020. Weights: openai. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch14_dinov2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch14_dinov2: 305,392,616 parameters, 506.80 GMACs at 518 px.
+
+    Source: arXiv:2304.07193. Weights: lvd142m. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch14_reg4_dinov2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch14_reg4_dinov2: 305,395,688 parameters, 508.55 GMACs at 518 px.
+
+    Source: arXiv:2309.16588. Weights: lvd142m. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch16_224: 304,326,632 parameters, 61.55 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k, augreg_in21k, mae, orig_in21k. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch16_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch16_384: 304,715,752 parameters, 191.07 GMACs at 384 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch16_siglip_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch16_siglip_256: 316,981,224 parameters, 81.28 GMACs at 256 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch16_siglip_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch16_siglip_384: 317,308,904 parameters, 191.93 GMACs at 384 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch16_siglip_512(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch16_siglip_512: 317,767,656 parameters, 363.74 GMACs at 512 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch16_siglip_gap_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch16_siglip_gap_256: 304,386,024 parameters, 80.73 GMACs at 256 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch16_siglip_gap_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch16_siglip_gap_384: 304,713,704 parameters, 190.71 GMACs at 384 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch32_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch32_224: 306,535,400 parameters, 15.38 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: orig_in21k. Arguments as in `zoo.create_model`."""
+
+def vit_large_patch32_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_large_patch32_384: 306,632,680 parameters, 45.28 GMACs at 384 px.
+
+    Source: arXiv:2010.11929. Weights: orig_in21k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_medium_patch16_clip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_medium_patch16_clip_224: 38,838,248 parameters, 7.99 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: tinyclip_yfcc15m. Arguments as in `zoo.create_model`."""
+
+def vit_medium_patch32_clip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_medium_patch32_clip_224: 39,942,632 parameters, 2.00 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: tinyclip_laion400m. Arguments as in `zoo.create_model`."""
+
+def vit_small_patch8_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_small_patch8_224: 22,055,272 parameters, 22.41 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: dino. Arguments as in `zoo.create_model`."""
+
+def vit_small_patch14_dinov2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_small_patch14_dinov2: 22,441,192 parameters, 46.70 GMACs at 518 px.
+
+    Source: arXiv:2304.07193. Weights: lvd142m. Arguments as in `zoo.create_model`."""
+
+def vit_small_patch14_reg4_dinov2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_small_patch14_reg4_dinov2: 22,442,344 parameters, 46.88 GMACs at 518 px.
+
+    Source: arXiv:2309.16588. Weights: lvd142m. Arguments as in `zoo.create_model`."""
+
+def vit_small_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_small_patch16_224: 22,050,664 parameters, 4.60 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k, augreg_in1k, augreg_in21k, dino. Arguments as in `zoo.create_model`."""
+
+def vit_small_patch16_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_small_patch16_384: 22,196,584 parameters, 15.49 GMACs at 384 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k, augreg_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_small_patch32_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_small_patch32_224: 22,878,952 parameters, 1.14 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k, augreg_in21k. Arguments as in `zoo.create_model`."""
+
+def vit_small_patch32_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_small_patch32_384: 22,915,432 parameters, 3.44 GMACs at 384 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_so400m_patch14_siglip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_so400m_patch14_siglip_224: 428,833,704 parameters, 110.18 GMACs at 224 px.
+
+    Source: arXiv:2303.15343. Weights: v2_webli, webli. Arguments as in `zoo.create_model`."""
+
+def vit_tiny_patch16_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_tiny_patch16_224: 5,717,416 parameters, 1.25 GMACs at 224 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k, augreg_in21k. Arguments as in `zoo.create_model`."""
+
+def vit_tiny_patch16_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_tiny_patch16_384: 5,790,376 parameters, 4.68 GMACs at 384 px.
+
+    Source: arXiv:2010.11929. Weights: augreg_in21k_ft_in1k. Arguments as in `zoo.create_model`."""
+
+def vit_xsmall_patch16_clip_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+    """vit_xsmall_patch16_clip_224: 8,402,920 parameters, 1.79 GMACs at 224 px.
+
+    Source: arXiv:2103.00020. Weights: tinyclip_yfcc15m. Arguments as in `zoo.create_model`."""
+
+def wide_resnet50_2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """wide_resnet50_2: 68,883,240 parameters, 11.40 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: racm_in1k, tv2_in1k, tv_in1k. Arguments as in `zoo.create_model`."""
 
-def wide_resnet101_2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['avg', 'max', 'avgmax'] | None = 'avg', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
+def wide_resnet101_2(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
     """wide_resnet101_2: 126,886,696 parameters, 22.75 GMACs at 224 px.
 
     Source: arXiv:1512.03385. Weights: tv_in1k, tv2_in1k. Arguments as in `zoo.create_model`."""

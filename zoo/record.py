@@ -6,11 +6,13 @@ Keras' own config knows nothing of it, so it travels beside: on the model object
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
+import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ from typing import Any
 import keras
 
 from zoo.errors import CheckpointError, OptionValueError, SourceError
+from zoo.kernels import quicken
 from zoo.spec import WeightsInfo
 from zoo.weights.store import atomic_path
 
 MEMBER = "zoo.json"
+DEEPEST = 10_000  # calls; Keras walks a graph layer by layer, and a ResNet-269 has 1,300 in a row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,17 @@ class ModelRecord:
             fields["weights"] = WeightsInfo.from_record(weights.pop("tag"), weights)
         fields["class_names"] = tuple(fields.get("class_names", ()))
         return cls(**fields)
+
+
+@contextlib.contextmanager
+def deep_graphs() -> Iterator[None]:
+    """Inside, Python allows Keras to follow graphs of more than a thousand layers in a row."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, DEEPEST))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def set_record(model: keras.Model, record: ModelRecord) -> None:
@@ -91,12 +106,17 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         raise SourceError(f"There is no model file at `{path}`.")
     if path.suffix != ".keras" or not zipfile.is_zipfile(path):
         raise CheckpointError(f"`{path}` is not a `.keras` file, or it is truncated.")
+    import zoo.layers  # noqa: F401 - registers the layers that Keras does not have
+
     try:
         with zipfile.ZipFile(path) as archive:
             record = json.loads(archive.read(MEMBER)) if MEMBER in archive.namelist() else None
-        model = keras.saving.load_model(path, compile=False)
+        with deep_graphs():
+            model = keras.saving.load_model(path, compile=False)
     except (zipfile.BadZipFile, KeyError) as error:  # another zip, or a damaged member
         raise CheckpointError(f"`{path}` is not a readable `.keras` file: {error}.") from error
+    for layer in model.layers:
+        quicken(layer)
     if record is not None:
         set_record(model, ModelRecord.from_json(record))
     return model

@@ -71,6 +71,7 @@ class Variant:
     input_size: int = 224  # pixels, the size the reference evaluates at
     paper: str = ""  # where it differs from the family's
     aliases: tuple[str, ...] = ()  # keras.applications' and torchvision's names
+    reference: str = ""  # where it differs from the family's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +85,13 @@ class Family:
     name: str
     paper: str  # arXiv:...
     license: str  # of the reference code that parity is shown against
-    reference: str  # "timm"
+    reference: str  # "timm" or "keras.applications"
     features: Callable[..., dict[str, Any]]
     head: Callable[..., Any]
     layouts: tuple[Layout, ...]  # the first one is the reference's and is what export writes
     variants: tuple[Variant, ...]
+    dilates: bool = True  # whether `output_stride` can be chosen
+    fixed_size: bool = False  # weights belong to an image size, and are resampled for another
     domain: str = "image"
     task: str = "classify"
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)  # RGB in [0, 1]; used where weights say nothing

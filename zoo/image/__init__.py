@@ -7,7 +7,37 @@ from typing import cast
 
 from zoo.spec import Family
 
-FAMILIES = ("resnet", "mobilenetv2", "mobilenetv3", "efficientnet")
+FAMILIES = (
+    "resnet",
+    "mobilenetv2",
+    "mobilenetv3",
+    "efficientnet",
+    "efficientnetv2",
+    "mobilenetv1",
+    "mobilenetv4",
+    "mnasnet",
+    "fbnet",
+    "spnasnet",
+    "tinynet",
+    "lcnet",
+    "seresnet",
+    "ecaresnet",
+    "regnet",
+    "vgg",
+    "densenet",
+    "convnext",
+    "inception_v3",
+    "inception_resnet_v2",
+    "xception",
+    "nasnet",
+    "vit",
+    "deit",
+    "dinov2",
+    "clip",
+    "siglip",
+    "swin",
+    "swinv2",
+)
 
 
 def load_family(name: str) -> Family:

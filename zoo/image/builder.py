@@ -15,10 +15,11 @@ from typing import Any, Literal
 import keras
 
 from zoo.errors import OptionError, OptionValueError, did_you_mean
+from zoo.record import deep_graphs
 from zoo.spec import Family, Preprocessing, Variant
 
 OUTPUT_STRIDES = {"default": (8, 16, 32), "small": (2, 4, 8)}
-POOLS = ("avg", "max", "avgmax", None)
+POOLS = ("default", "avg", "max", "avgmax", None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class ImageOptions:
     in_channels: int = 3  # another number adapts pretrained stems
     dropout: float = 0.0  # before the classifier
     drop_path: float = 0.0  # stochastic depth of the last block, growing linearly
-    pool: Literal["avg", "max", "avgmax"] | None = "avg"  # None keeps the map; needs num_classes=0
+    pool: Literal["default", "avg", "max", "avgmax"] | None = "default"  # None keeps the map
     classifier_activation: str | None = None  # None: logits
     preprocess: bool = False  # True: takes 0-255 pixels and normalises inside the graph
     output_stride: int | None = None  # 8, 16 or 32 (small stem: 2, 4, 8); None: the largest
@@ -139,6 +140,11 @@ def _input(
 
 
 def _features(family: Family, variant: Variant, options: ImageOptions, x: Any) -> dict[str, Any]:
+    if not family.dilates and options.output_stride is not None:
+        raise OptionValueError(
+            f"`output_stride` cannot be chosen for {variant.name}, of whose family no dilated form "
+            f"is known; got output_stride={options.output_stride}."
+        )
     return family.features(
         x,
         variant.config,
@@ -152,7 +158,7 @@ def build_model(
     family: Family, variant: Variant, options: ImageOptions, preprocessing: Preprocessing
 ) -> keras.Model:
     """The whole classifier: (B, H, W, C) -> (B, num_classes) logits."""
-    with dtype_policy(options.dtype):
+    with dtype_policy(options.dtype), deep_graphs():
         inputs, x = _input(variant, options, preprocessing)
         maps = _features(family, variant, options, x)
         outputs = family.head(
@@ -170,7 +176,8 @@ def build_backbone(
     family: Family, variant: Variant, options: ImageOptions, preprocessing: Preprocessing
 ) -> keras.Model:
     """The named feature maps without the head: (B, H, W, C) -> {"stem": ..., "stage1": ...}."""
-    with dtype_policy(options.dtype):
+    with dtype_policy(options.dtype), deep_graphs():
         inputs, x = _input(variant, options, preprocessing)
         maps = _features(family, variant, options, x)
+        maps.pop("tokens", None)  # which only a head takes
         return keras.Model(inputs, maps, name=variant.name)

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from zoo.blocks import NormConfig
+from zoo.blocks import NormConfig, round_width
 from zoo.image.mbconv import (
     RENAMES,
     Block,
     TrunkConfig,
     convolution_head,
     features,
-    round_width,
     scale_stages,
 )
 from zoo.spec import Family, Layout, Renames, Variant

@@ -15,6 +15,7 @@ import keras
 
 from zoo.blocks import (
     NormConfig,
+    Padding,
     StageStride,
     Tensor,
     activation,
@@ -26,6 +27,7 @@ from zoo.blocks import (
     drop_path_rates,
     global_pool,
     plan_strides,
+    round_width,
     squeeze_excite,
 )
 from zoo.spec import Renames
@@ -35,15 +37,17 @@ from zoo.spec import Renames
 class Block:
     """A run of equal blocks; only the first one of a stage may have a stride."""
 
-    kind: Literal["separable", "inverted", "fused", "conv"] = "inverted"
+    kind: Literal["separable", "inverted", "fused", "universal", "conv"] = "inverted"
     repeats: int = 1
-    kernel: int = 3  # of the depthwise, fused or only convolution
+    kernel: int = 3  # of the depthwise, fused or only convolution; 0: none, if universal
+    start: int = 0  # kernel of a depthwise convolution before the expansion, if universal; 0: none
     stride: int = 1
     expansion: float = 6.0  # inner / input channels
     width: int  # output channels
     se: float = 0.0  # squeeze width / channels that `TrunkConfig.se_from` names; 0: none
     act: str | None = None  # None: the trunk's
-    skip: bool = True  # a "conv" block has none unless asked
+    skip: bool = True
+    act_last: bool = False  # whether a separable block ends with its activation
 
 
 Stages = tuple[tuple[Block, ...], ...]
@@ -56,31 +60,34 @@ class TrunkConfig:
     stem_width: int
     stages: Stages
     head_width: int  # channels of the last 1x1 convolution
+    head_norm: bool = False  # whether a convolution after the pooling has a norm instead of a bias
     act: str
     norm: NormConfig = NormConfig()
+    stem_padding: Padding | None = None  # None: the norm's
     se_from: Literal["input", "expanded"] = "input"  # what `Block.se` is a share of
     se_act: str | None = None  # None: the block's
     se_gate: str = "sigmoid"
     se_divisor: int = 1  # squeeze widths are rounded to multiples of it
 
 
-def round_width(width: float, divisor: int = 8, limit: float = 0.9) -> int:
-    """Rounds to a multiple of `divisor`, never below `limit` of the value."""
-    rounded = max(divisor, int(width + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < limit * width else rounded
-
-
 def scale_stages(
-    stages: Stages, *, width: float = 1.0, depth: float = 1.0, fixed_ends: bool = False
+    stages: Stages,
+    *,
+    width: float = 1.0,
+    depth: float | tuple[float, ...] = 1.0,
+    fixed_ends: bool = False,
+    limit: float = 0.9,
 ) -> Stages:
     """Compound scaling: widths by rounding, repeats by ceiling (arXiv:1905.11946, section 3.3).
 
-    `fixed_ends` leaves the depth of the first and the last stage alone. In a stage of several rows
-    the added repeats go to the last rows first.
+    `depth` may be given by stage; `fixed_ends` leaves that of the first and the last stage alone.
+    In a stage of several rows the added repeats go to the last rows first.
     """
     scaled = []
-    for i, rows in enumerate(stages):
-        factor = 1.0 if fixed_ends and i in (0, len(stages) - 1) else depth
+    depths = depth if isinstance(depth, tuple) else (depth,) * len(stages)
+    for i, (rows, factor) in enumerate(zip(stages, depths, strict=True)):
+        if fixed_ends and i in (0, len(stages) - 1):
+            factor = 1.0
         left, target = (
             sum(r.repeats for r in rows),
             math.ceil(sum(r.repeats for r in rows) * factor),
@@ -92,7 +99,7 @@ def scale_stages(
             left, target = left - row.repeats, target - share
         scaled.append(
             tuple(
-                replace(row, repeats=n, width=round_width(row.width * width))
+                replace(row, repeats=n, width=round_width(row.width * width, limit=limit))
                 for row, n in zip(rows, repeats, strict=True)
             )
         )
@@ -126,6 +133,27 @@ def _depthwise(
     return activation(x, act, name=f"{name}_dw_act")
 
 
+def _universal(
+    x: Tensor, spec: Block, step: StageStride, act: str, norm: NormConfig, name: str
+) -> Tensor:
+    """Two optional depthwise convolutions, before and after the expansion.
+
+    Source: Qin et al. 2024, arXiv:2404.10518, figure 4.
+    """
+    inner = round_width(x.shape[-1] * spec.expansion)
+    if spec.start:
+        stride = 1 if spec.kernel else step.stride
+        x = depthwise_conv(
+            x, spec.start, stride, name=f"{name}_start_conv", padding=norm.padding,
+            dilation=step.first_dilation,
+        )  # fmt: skip
+        x = batch_norm(x, norm, name=f"{name}_start_bn")
+    x = conv_norm(x, inner, 1, name=f"{name}_expand", norm=norm, act=act)
+    if spec.kernel:
+        x = _depthwise(x, spec, step, act, norm, name)
+    return conv_norm(x, spec.width, 1, name=f"{name}_project", norm=norm)
+
+
 def block(
     x: Tensor, spec: Block, step: StageStride, config: TrunkConfig, drop: float, name: str
 ) -> Tensor:
@@ -141,7 +169,10 @@ def block(
     elif spec.kind == "separable":
         x = _depthwise(x, spec, step, act, norm, name)
         x = _squeeze(x, spec, inputs, act, config, name)
-        x = conv_norm(x, spec.width, 1, name=f"{name}_pw", norm=norm)
+        last = act if spec.act_last else None
+        x = conv_norm(x, spec.width, 1, name=f"{name}_pw", norm=norm, act=last)
+    elif spec.kind == "universal":
+        x = _universal(x, spec, step, act, norm, name)
     else:
         inner = round_width(inputs * spec.expansion)
         if spec.kind == "fused":
@@ -182,7 +213,7 @@ def features(
         3,
         1 if small_stem else 2,
         name="stem",
-        norm=config.norm,
+        norm=replace(config.norm, padding=config.stem_padding or config.norm.padding),
         act=config.act,
     )
     maps = {"stem": x}
@@ -208,8 +239,9 @@ def convolution_head(
     dropout: float,
     activation: str | None,
 ) -> Tensor:
-    """1x1 convolution, pooling, dense layer: (B, H, W, C) -> (B, num_classes)."""
-    x = conv_norm(x, config.head_width, 1, name="head", norm=config.norm, act=config.act)
+    """1x1 convolution (width 0: none), pooling, dense layer: (B, H, W, C) -> (B, num_classes)."""
+    if config.head_width:
+        x = conv_norm(x, config.head_width, 1, name="head", norm=config.norm, act=config.act)
     x = global_pool(x, pool)
     return classifier(x, num_classes=num_classes, dropout=dropout, activation=activation)
 
@@ -232,6 +264,10 @@ RENAMES: Renames = (  # our layer name -> timm module
     (r"\.fused_expand_bn$", ".bn1"),
     (r"\.fused_project_bn$", ".bn2"),
     (r"\.(separable|inverted|fused)\.se\.", ".se."),
+    (r"\.universal_start_(conv|bn)$", r".dw_start.\1"),
+    (r"\.universal_expand_(conv|bn)$", r".pw_exp.\1"),
+    (r"\.universal_dw_(conv|bn)$", r".dw_mid.\1"),
+    (r"\.universal_project_(conv|bn)$", r".pw_proj.\1"),
     (r"^stem_conv$", "conv_stem"),
     (r"^stem_bn$", "bn1"),
     (r"^head_conv$", "conv_head"),

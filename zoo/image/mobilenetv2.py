@@ -5,13 +5,13 @@ Source: Sandler et al. 2018, arXiv:1801.04381, table 2; constants and symmetric 
 
 from __future__ import annotations
 
+from zoo.blocks import round_width
 from zoo.image.mbconv import (
     RENAMES,
     Block,
     TrunkConfig,
     convolution_head,
     features,
-    round_width,
     scale_stages,
 )
 from zoo.spec import Family, Layout, Variant

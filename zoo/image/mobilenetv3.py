@@ -10,7 +10,15 @@ from dataclasses import replace
 
 import keras
 
-from zoo.blocks import NormConfig, Tensor, classifier, conv, global_pool
+from zoo.blocks import (
+    NormConfig,
+    Tensor,
+    batch_norm,
+    classifier,
+    conv,
+    global_pool,
+    round_width,
+)
 from zoo.blocks import activation as _activation
 from zoo.image.mbconv import (
     RENAMES,
@@ -18,7 +26,6 @@ from zoo.image.mbconv import (
     Stages,
     TrunkConfig,
     features,
-    round_width,
     scale_stages,
 )
 from zoo.spec import Family, Layout, Variant
@@ -93,12 +100,14 @@ def head(
     dropout: float,
     activation: str | None,
 ) -> Tensor:
-    """Pooling, then a 1x1 convolution with bias and no norm: (B, H, W, C) -> (B, num_classes)."""
+    """Pooling, then a 1x1 convolution: (B, H, W, C) -> (B, num_classes)."""
     kept = pool is None
     x = global_pool(x, pool)
     if not kept:
         x = keras.layers.Reshape((1, 1, x.shape[-1]), name="head_map")(x)
-    x = conv(x, config.head_width, 1, name="head_conv", bias=True)
+    x = conv(x, config.head_width, 1, name="head_conv", bias=not config.head_norm)
+    if config.head_norm:
+        x = batch_norm(x, config.norm, name="head_bn")
     x = _activation(x, config.act, name="head_act")
     if not kept:
         x = keras.layers.Flatten(name="head_flat")(x)

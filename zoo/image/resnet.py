@@ -7,6 +7,7 @@ Zagoruyko and Komodakis 2016, arXiv:1605.07146. Constants as in torchvision and 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from zoo.blocks import (
     NormConfig,
     StageStride,
     Tensor,
+    activation,
     batch_norm,
     conv,
     conv_norm,
@@ -24,8 +26,12 @@ from zoo.blocks import (
     linear_head,
     max_pool,
     plan_strides,
+    round_width,
+    squeeze_excite,
 )
 from zoo.spec import Family, Layout, Variant
+
+SQUEEZE = 16  # channels / squeeze width
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,7 @@ class ResNetConfig:
     shortcut: Literal["conv", "avg"] = (
         "conv"  # how a shortcut shrinks: strided 1x1, or 2x2 mean and 1x1
     )
+    attention: Literal["se", "eca"] | None = None  # over the channels, at the end of a branch
     norm: NormConfig = NormConfig()
 
 
@@ -73,6 +80,22 @@ def shortcut(x: Tensor, out: int, step: StageStride, config: ResNetConfig, name:
         x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
         x = keras.layers.AveragePooling2D(2, 1, "valid", name=f"{name}_pool")(x)
     return conv_norm(x, out, 1, name=name, norm=config.norm)
+
+
+def efficient_attention(x: Tensor, *, name: str) -> Tensor:
+    """Scales each channel by its mean and its neighbours': (B, H, W, C) -> (B, H, W, C).
+
+    Source: Wang et al. 2019, arXiv:1910.03151, figure 2 and equation 12.
+    """
+    channels = x.shape[-1]
+    kernel = int((math.log2(channels) + 1) / 2)
+    kernel = max(kernel if kernel % 2 else kernel + 1, 3)
+    y = keras.layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
+    y = keras.layers.Reshape((channels, 1), name=f"{name}_line")(y)
+    y = keras.layers.Conv1D(1, kernel, padding="same", use_bias=False, name=f"{name}_conv")(y)
+    y = keras.layers.Reshape((1, 1, channels), name=f"{name}_map")(y)
+    y = activation(y, "sigmoid", name=f"{name}_gate")
+    return keras.layers.Multiply(name=f"{name}_scale")([x, y])
 
 
 def block(
@@ -121,6 +144,10 @@ def block(
             groups=config.groups,
         )
         x = conv_norm(x, out, 1, name=name, norm=norm, suffix="3", zero_gamma=True)
+    if config.attention == "se":
+        x = squeeze_excite(x, round_width(x.shape[-1] / SQUEEZE, limit=0.0), name=f"{name}_se")
+    elif config.attention == "eca":
+        x = efficient_attention(x, name=f"{name}_eca")
     x = drop_path(x, drop, name=f"{name}_drop_path")
     x = keras.layers.Add(name=f"{name}_add")([x, skip])
     return keras.layers.Activation("relu", name=f"{name}_out")(x)
@@ -158,6 +185,9 @@ RENAMES = (  # our layer name -> timm and torchvision module
     (r"shortcut_bn$", "downsample.1"),
     (r"shortcut_avg_conv$", "downsample.1"),
     (r"shortcut_avg_bn$", "downsample.2"),
+    (r"\.se_reduce$", ".se.fc1"),
+    (r"\.se_expand$", ".se.fc2"),
+    (r"\.eca_conv$", ".se.conv"),
     (r"^stem_conv$", "conv1"),
     (r"^stem_bn3?$", "bn1"),
     (r"^stem_conv([123])$", lambda m: f"conv1.{3 * (int(m[1]) - 1)}"),

@@ -23,7 +23,9 @@ Transform = Callable[[Array], Array]
 # (our axis order <- theirs, theirs <- ours); kernels only, vectors stay as they are
 _CONV = (lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1))
 _DEPTHWISE = (lambda a: a.transpose(2, 3, 0, 1), lambda a: a.transpose(2, 3, 0, 1))
+_CONV1D = (lambda a: a.transpose(2, 1, 0), lambda a: a.transpose(2, 1, 0))
 _DENSE = (lambda a: a.reshape(a.shape[:2]).T, lambda a: a.T)
+_FLAT = (lambda a: a.reshape(a.shape[-2:]), lambda a: a)  # a 1x1 convolution is a dense layer
 _SAME = (lambda a: a, lambda a: a)
 
 _TORCH_LEAVES = {
@@ -33,8 +35,15 @@ _TORCH_LEAVES = {
     "beta": "bias",
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
+    "scale": "gamma",  # of a layer scale
 }
-_HEAD = "head"
+KERAS_KERNEL = re.compile(r"\.(depthwise|pointwise)_kernel$")
+_HEADS = ("head", "head_dist")
+# What a model without a head does not have; a family has some of them.
+HEAD_LAYERS = (
+    *_HEADS, "head_conv", "head_bn", "head_fc1", "head_fc2", "head_norm", "head_norm_pre",
+    "head_hidden", "head_pool",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,8 @@ def _transforms(layer: Any, leaf: str) -> tuple[Transform, Transform]:
         return _DEPTHWISE
     if isinstance(layer, keras.layers.Conv2D):
         return _CONV
+    if isinstance(layer, keras.layers.Conv1D):
+        return _CONV1D
     return _DENSE
 
 
@@ -99,9 +110,10 @@ def slots(model: keras.Model, layout: Layout) -> tuple[Slot, ...]:
             leaf = variable.name
             if layout.tensors == "torch":
                 read, write = _transforms(layer, leaf)
-                key = f"{modules[layer.name]}.{_TORCH_LEAVES[leaf]}"
+                key = ".".join(filter(None, (modules[layer.name], _TORCH_LEAVES.get(leaf, leaf))))
             else:
-                read, write = _SAME
+                dense = isinstance(layer, keras.layers.Dense) and leaf == "kernel"
+                read, write = _FLAT if dense else _SAME
                 key = f"{modules[layer.name]}.{leaf}"
             found.append(Slot(layer, variable, key, read, write))
     return tuple(found)
@@ -121,7 +133,7 @@ def _best_layout(
 def checkpoint_classes(family: Family, tensors: Mapping[str, Array]) -> int | None:
     """Reads the number of classes off a checkpoint's head; None where it has no head."""
     for layout in family.layouts:
-        module = layout.module_names([_HEAD])[_HEAD]
+        module = layout.module_names(_HEADS)["head"]
         leaf, axis = ("weight", 0) if layout.tensors == "torch" else ("kernel", -1)
         if f"{module}.{leaf}" in tensors:
             return int(tensors[f"{module}.{leaf}"].shape[axis])
@@ -164,7 +176,7 @@ def _fit(slot: Slot, value: Array, first: Any) -> Array | None:
             return adapt_stem(value, ours[2])
         if value.shape[3:] == ours[3:] and ours[0] < value.shape[0]:  # small stem: start afresh
             return None
-    if slot.layer.name == _HEAD and value.shape[:-1] == ours[:-1]:
+    if slot.layer.name in _HEADS and value.shape[:-1] == ours[:-1]:
         return None
     raise ValueError(f"{slot.name} {ours} <- {slot.key} {tuple(value.shape)}")
 
@@ -193,8 +205,7 @@ def load_tensors(
     Raises:
         WeightsMismatchError: Shapes disagree, or `strict` and something is left over.
     """
-    # Keras 2 called the kernel of a depthwise convolution so
-    tensors = {re.sub(r"\.depthwise_kernel$", ".kernel", key): t for key, t in tensors.items()}
+    tensors = {KERAS_KERNEL.sub(kernel_key, key): t for key, t in tensors.items()}
     layout, pairs = _best_layout(model, family, tensors)
     first = next(s.layer for s in pairs if isinstance(s.layer, keras.layers.Conv2D))
     values: list[tuple[Slot, Array]] = []
@@ -233,17 +244,22 @@ def load_tensors(
     )
 
 
+def kernel_key(match: re.Match[str]) -> str:
+    """Keras 2 named the kernel of a depthwise convolution so, and a separable one has two."""
+    return ".kernel" if match[1] == "depthwise" else ".pointwise.kernel"
+
+
 def _lacking(missing: Sequence[Slot], pairs: Sequence[Slot]) -> list[Slot]:
     """Those of the missing that a checkpoint must have: all but a head it has nothing of."""
-    heads = sum(slot.layer.name == _HEAD for slot in pairs)
-    rest = [slot for slot in missing if slot.layer.name != _HEAD]
+    heads = sum(slot.layer.name in _HEADS for slot in pairs)
+    rest = [slot for slot in missing if slot.layer.name not in _HEADS]
     return rest if len(missing) - len(rest) == heads else list(missing)
 
 
 def _unexpected(
     tensors: Mapping[str, Array], used: set[str], layout: Layout, *, skip_head: bool
 ) -> list[str]:
-    heads = tuple(f"{m}." for m in layout.module_names(["head", "head_conv", "head_bn"]).values())
+    heads = tuple(f"{module}." for module in layout.module_names(HEAD_LAYERS).values())
     return [
         key
         for key in tensors
