@@ -73,9 +73,19 @@ def test_outputs(model: keras.Model) -> None:
     expected = outputs(model, zoo.preprocessor(model)(images))
     predict = predictor(model)
     assert predict(images).dtype == np.float32
-    np.testing.assert_allclose(predict(images), expected, atol=1e-5)
-    np.testing.assert_allclose(predict(np.stack(images), batch_size=2), expected, atol=1e-5)
-    np.testing.assert_allclose(predict(images[0]), expected[:1], atol=1e-5)
+    np.testing.assert_allclose(predict(images), expected, rtol=1e-5, atol=1e-5)
+    again = predict(np.stack(images), batch_size=2)
+    np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(predict(images[0]), expected[:1], rtol=1e-5, atol=1e-5)
+
+
+def test_prepared_inputs_run_in_batches_of_any_size(model: keras.Model) -> None:
+    inputs = np.random.default_rng(0).normal(size=(5, 32, 32, 3)).astype("float32")
+    predict = predictor(model)
+    for size in (1, 2, 5, 32):
+        found = predict.run(inputs, size)
+        np.testing.assert_allclose(found, outputs(model, inputs), rtol=1e-5, atol=1e-5)
+    assert predict.run(inputs[:0]).shape == (0, 7)
 
 
 def test_classes_best_first(model: keras.Model) -> None:
