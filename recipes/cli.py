@@ -17,6 +17,7 @@ from rich.table import Table
 import recipes
 from zoo import catalog
 from zoo.errors import OptionValueError, ZooError
+from zoo.spec import ModelInfo
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the user's own setting wins
 
@@ -63,7 +64,7 @@ def list_(
         bool | None, typer.Option("--pretrained/--not-pretrained", help="With published weights.")
     ] = None,
     license: Annotated[  # noqa: A002 - the flag's name
-        str | None, typer.Option(help="Of the weights, such as apache-2.0.")
+        str | None, typer.Option(help="Of the weights, such as apache-2.0, or permissive.")
     ] = None,
     max_params: Annotated[int | None, typer.Option(help="Largest number of parameters.")] = None,
 ) -> None:
@@ -76,28 +77,64 @@ def list_(
     table = Table(box=None, header_style="bold")
     for title, justify in (
         ("model", "left"), ("params", "right"), ("GMACs", "right"), ("px", "right"),
-        ("weights", "right"), ("parity", "right"),
+        ("weights", "right"), ("parity", "right"), ("licences of weights", "left"),
     ):  # fmt: skip
-        table.add_column(title, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for info in map(catalog.model_info, names):
+        wide = title == "licences of weights"
+        table.add_column(title, justify=justify, no_wrap=not wide)  # type: ignore[arg-type]
+    for found in map(catalog.model_info, names):
         table.add_row(
-            info.name,
-            f"{info.params / 1e6:.1f}M",
-            f"{info.macs / 1e9:.2f}",
-            str(info.input_size),
-            str(len(info.weights) or "-"),
-            "-" if info.parity is None else f"{info.parity:.0e}",
+            found.name,
+            f"{found.params / 1e6:.1f}M",
+            f"{found.macs / 1e9:.2f}",
+            str(found.input_size),
+            str(len(found.weights) or "-"),
+            _parity(found),
+            ", ".join(found.weights_licenses) or "-",
         )
     OUT.print(table)
+    OUT.print(f"{len(names)} models; keras-zoo info NAME describes one", highlight=False)
 
 
 @app.command()
 def info(name: Annotated[str, typer.Argument(help="A model, or model.tag.")]) -> None:
     """Describe a model: parameters, licence, weights, paper."""
     found = catalog.model_info(name)
-    for field, value in vars(found).items() if hasattr(found, "__dict__") else ():
-        shown = ", ".join(value) if isinstance(value, tuple) else value
-        OUT.print(f"[bold]{field:18}[/bold] {shown if shown not in ('', None) else '-'}")
+    asked = catalog.resolve_name(name)[1]
+    if asked:
+        catalog.weights_info(found.name, asked)  # an unknown tag is an error
+    lines = {
+        "parameters": f"{found.params:,} ({found.params * 4 / 1e6:,.0f} MB in float32)",
+        "multiply-adds": f"{found.macs / 1e9:.2f} G for an image of {found.input_size} px",
+        "family": f"{found.family} ({found.domain}, {found.task})",
+        "paper": found.paper,
+        "graph after": f"{found.reference} ({found.license}), parity {_parity(found)}",
+        "also called": ", ".join(found.aliases) or "-",
+    }
+    OUT.print(f"[bold]{found.name}[/bold]")
+    for field, value in lines.items():
+        OUT.print(f"  {field:14} {value}", highlight=False)
+    if not found.weights:
+        OUT.print(f"  {'weights':14} none published", highlight=False)
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("  weights", "licence", "classes", "px", "crop", "from"):
+        table.add_column(title, overflow="fold")
+    for tag in [asked] if asked else found.weights:
+        weights = catalog.weights_info(found.name, tag)
+        table.add_row(
+            f"  {tag}",
+            weights.license,
+            str(weights.num_classes or "features"),
+            "x".join(str(side) for side in weights.preprocessing.input_size),
+            f"{weights.preprocessing.crop:g}",
+            weights.source if asked else weights.source.partition("://")[0],
+        )
+    OUT.print(table)
+    OUT.print(f'  zoo.create_model("{found.name}", weights="{asked or found.weights[0]}")')
+
+
+def _parity(found: ModelInfo) -> str:
+    return "-" if found.parity is None else f"{found.parity:.0e}"
 
 
 @app.command("recipes")

@@ -261,7 +261,7 @@ def test_commands_print(capsys: pytest.CaptureFixture[str]) -> None:
     assert "resnet18" in capsys.readouterr().out
     assert run_cli("info", "resnet50") == 0
     said = capsys.readouterr().out
-    assert "25557032" in said
+    assert "25,557,032" in said
     assert "a1_in1k" in said
     assert run_cli("recipes") == 0
     assert "finetune-image" in capsys.readouterr().out
