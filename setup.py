@@ -41,6 +41,7 @@ DEV = [  # pinned: the checks must not change by themselves
 BENCH = [  # compared with or measured on, never imported by the packages
     "keras-hub",
     "kimm",
+    "zeromodels",
     "onnxruntime",  # the LCBench surrogate
     "pyarrow",  # the Adult table
 ]

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.startup import turns
 from benchmarks.tuning_results import print_table, spread, write_result
-from benchmarks.tuning_searches import OURS, STOCK, Contestant, Steps, run_search
+from benchmarks.tuning_searches import OURS, STOCK, Contestant, Hook, Steps, run_search
 from benchmarks.tuning_tasks import (
     SEED,
     Task,
@@ -80,7 +80,7 @@ def measure(task: Task, rounds: int) -> dict[str, Any]:
                 task,
                 objective=OBJECTIVE,
                 values=values,
-                epoch_ended=lambda now, _, ends=ends: ends.append(now),
+                epoch_ended=recorder(ends),
             )
             seconds[name].append(found.seconds)
             later[name].append(seconds_after_the_first(ends, task.epochs))
@@ -100,6 +100,15 @@ def measure(task: Task, rounds: int) -> dict[str, Any]:
         "scores_in_order": ordered,
         "scores_shuffled": shuffled,
     }
+
+
+def recorder(ends: list[float]) -> Hook:
+    """Returns a hook that notes when epochs end."""
+
+    def record(now: float, _: Mapping[str, Any]) -> None:
+        ends.append(now)
+
+    return record
 
 
 def seconds_after_the_first(ends: Sequence[float], epochs: int) -> float:
