@@ -108,7 +108,7 @@ def test_a_function_per_model() -> None:
     assert "25,557,032 parameters" in (function.__doc__ or "")
     parameters = inspect.signature(function).parameters
     assert parameters["num_classes"].default == 1000
-    assert parameters["pool"].default == "avg"
+    assert parameters["pool"].default == "default"
     assert parameters["drop_path"].default == 0.0
     with pytest.raises(AttributeError, match="resnet51"):
         _ = zoo.models.resnet51  # type: ignore[attr-defined]
