@@ -64,6 +64,13 @@ _VIT_SMALL = {
     "mlp_dim": 1536,
 }
 
+# The family's class and its backbone's options.
+KERAS_HUB: dict[str, tuple[str, dict[str, Any]]] = {
+    "resnet50": ("ResNet", _RESNET50),
+    "efficientnet_b0": ("EfficientNet", _EFFICIENTNET_B0),
+    "vit_small_patch16_224": ("ViT", _VIT_SMALL),
+}
+
 
 def make_zoo(name: str, size: int) -> Model:
     import zoo
@@ -86,11 +93,7 @@ def make_keras_hub(name: str, size: int) -> Model:
 
         family, options = "MobileNet", convert_backbone_config({"architecture": name})
     else:
-        family, options = {
-            "resnet50": ("ResNet", _RESNET50),
-            "efficientnet_b0": ("EfficientNet", _EFFICIENTNET_B0),
-            "vit_small_patch16_224": ("ViT", _VIT_SMALL),
-        }[name]
+        family, options = KERAS_HUB[name]
     backbone = getattr(models, f"{family}Backbone")(**{"image_shape": (size, size, 3), **options})
     return getattr(models, f"{family}ImageClassifier")(backbone, num_classes=1000)
 

@@ -39,6 +39,7 @@ from rich.console import Console
 from rich.table import Table
 
 import zoo
+from benchmarks.speed_models import KERAS_HUB as KERAS_HUB_OPTIONS
 from recipes.versions import versions
 
 ROOT = Path(__file__).parents[1]
@@ -62,37 +63,7 @@ CLASSES = {  # the models compared, as keras.applications and kimm both call the
     "resnet50": "ResNet50",
     "efficientnet_b0": "EfficientNetB0",
 }
-KERAS_HUB: dict[
-    str, tuple[str, dict[str, Any]]
-] = {  # the family's class and the backbone's options; presets would be downloaded
-    "resnet50": (
-        "ResNet",
-        {
-            "input_conv_filters": [64],
-            "input_conv_kernel_sizes": [7],
-            "stackwise_num_filters": [64, 128, 256, 512],
-            "stackwise_num_blocks": [3, 4, 6, 3],
-            "stackwise_num_strides": [1, 2, 2, 2],
-            "block_type": "bottleneck_block",  # the stride is on its 3x3 convolution: v1.5
-        },
-    ),
-    "efficientnet_b0": (
-        "EfficientNet",
-        {
-            "stackwise_width_coefficients": [1.0] * 7,
-            "stackwise_depth_coefficients": [1.0] * 7,
-            "stackwise_kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
-            "stackwise_num_repeats": [1, 2, 2, 3, 3, 4, 1],
-            "stackwise_input_filters": [32, 16, 24, 40, 80, 112, 192],
-            "stackwise_output_filters": [16, 24, 40, 80, 112, 192, 320],
-            "stackwise_expansion_ratios": [1, 6, 6, 6, 6, 6, 6],
-            "stackwise_squeeze_and_excite_ratios": [0.25] * 7,
-            "stackwise_strides": [1, 2, 2, 2, 1, 2, 1],
-            "stackwise_block_types": ["v1"] * 7,
-            "dropout": 0,  # stochastic depth: none, as in keras-zoo
-        },
-    ),
-}
+KERAS_HUB = {name: KERAS_HUB_OPTIONS[name] for name in CLASSES}  # presets would be downloaded
 
 Model = Any
 Maker = Callable[[], Model]

@@ -3,7 +3,7 @@
 A layer keeps its class and is saved as that; only the function it calls is another one.
 
 * Keras hands a grouped convolution to XLA, since TensorFlow without oneDNN has no gradient for it;
-  where oneDNN is there, TensorFlow's own is several times as fast.
+  where oneDNN is there, TensorFlow's own is faster.
 * Keras' batch norm passes over the map once for each of its operations, and twice as often for the
   gradient; TensorFlow's fused one does not, and is merged into a convolution before it.
 """
