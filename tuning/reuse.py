@@ -98,6 +98,7 @@ class CompiledModels:
         self.misses = 0
         self.reasons: dict[str, int] = {}
         self._gone = 0  # compiled models that were dropped since `is_stale`
+        self._added = 0  # compiled models that were kept since `has_grown`
 
     def is_stale(self) -> bool:
         """Returns whether what TensorFlow prepared for models that are gone should be dropped."""
@@ -105,6 +106,11 @@ class CompiledModels:
         if stale:
             self._gone = 0
         return stale
+
+    def has_grown(self) -> bool:
+        """Returns whether a model was compiled to be kept since this was asked last."""
+        grown, self._added = self._added > 0, 0
+        return grown
 
     def adopt(self, fresh: keras.Model) -> CompiledModel:
         """Returns a compiled model that trains as the fresh one would.
@@ -136,6 +142,7 @@ class CompiledModels:
     def _add(self, key: Hashable, fresh: keras.Model) -> CompiledModel:
         compiled = CompiledModel(fresh, bind(fresh))
         compiled.remember_optimizer()
+        self._added += 1
         self._entries.setdefault(key, []).append(compiled)
         self._entries.move_to_end(key)
         while sum(map(len, self._entries.values())) > self._size:

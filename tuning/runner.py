@@ -256,7 +256,9 @@ class TrialRunner:
         return result
 
     def _build(self, hp: Any, seed: tuple[int, ...]) -> keras.Model:
-        begin_trial(seed, self.policy, keep_kernels=not self.engine.compiled.is_stale())
+        compiled = self.engine.compiled
+        stale, grown = compiled.is_stale(), compiled.has_grown()
+        begin_trial(seed, self.policy, keep_kernels=not stale, grown=grown)
         model = self.build(hp)
         if not isinstance(model, keras.Model):
             raise FatalTypeError(

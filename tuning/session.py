@@ -26,7 +26,9 @@ def trials() -> Iterator[None]:
         gc.unfreeze()
 
 
-def begin_trial(seed: Sequence[int], policy: Any, *, keep_kernels: bool) -> None:
+def begin_trial(
+    seed: Sequence[int], policy: Any, *, keep_kernels: bool = True, grown: bool = False
+) -> None:
     """Sets all that a trial must not inherit from the one before: names, seeds, precision.
 
     Keras' `clear_session` and `set_random_seed` also drop TensorFlow's prepared kernels, which a
@@ -37,13 +39,18 @@ def begin_trial(seed: Sequence[int], policy: Any, *, keep_kernels: bool) -> None
         seed: Of the trial.
         policy: Keras' dtype policy, which `clear_session` resets.
         keep_kernels: Keep the prepared kernels; those of models that are gone stay in memory.
+        grown: A model was compiled to be kept; it too is set aside from garbage collections.
     """
     with _kernels_kept() if keep_kernels else contextlib.nullcontext():
         keras.utils.clear_session(free_memory=False)
         keras.config.set_dtype_policy(policy)
         state = np.random.SeedSequence(seed).generate_state(1)
         keras.utils.set_random_seed(int(state[0]))
+    if not keep_kernels:
+        gc.unfreeze()  # models that were kept may be gone
     gc.collect()
+    if grown or not keep_kernels:
+        gc.freeze()
 
 
 @contextlib.contextmanager
