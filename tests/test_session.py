@@ -51,7 +51,8 @@ def test_dropped_models_are_freed_during_a_search(tmp_path: Path) -> None:
 
     def build(hp: tuning.HyperParameters) -> keras.Model:
         units = hp.Int("units", 1, 30)  # each a structure of its own
-        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(units), keras.layers.Dense(1)])
+        layers = [keras.Input((2,)), keras.layers.Dense(units), keras.layers.Dense(1)]
+        model = keras.Sequential(layers)
         model.compile("sgd", "mse")
         models.append(weakref.ref(model))
         return model
