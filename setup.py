@@ -37,6 +37,7 @@ DEV = [  # pinned: the checks must not change by themselves
     "ruff==0.17.6",
     "mypy==2.4.1",
     "scikit-image==0.26.0",  # photographs for the tests
+    "imbalanced-learn==0.14.2",  # the extra `imbalance`
 ]
 BENCH = [  # compared with or measured on, never imported by the packages
     "keras-hub",
@@ -63,7 +64,13 @@ setup(
         "recipes": ["py.typed"],
     },
     install_requires=REQUIRED,
-    extras_require={"jax": ["jax"], "torch": ["torch"], "dev": DEV, "bench": BENCH},
+    extras_require={
+        "imbalance": ["imbalanced-learn>=0.13"],
+        "jax": ["jax"],
+        "torch": ["torch"],
+        "dev": DEV,
+        "bench": BENCH,
+    },
     entry_points={"console_scripts": ["keras-zoo=recipes.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

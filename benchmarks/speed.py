@@ -31,33 +31,37 @@ class Worker:
 
     Args:
         python: Interpreter of its environment.
-        request: What `speed_worker.prepare` takes.
+        request: What the script's `prepare` takes.
+        script: A file beside this one.
 
     Attributes:
         facts: What it has made, or a "failure".
     """
 
-    def __init__(self, python: str, request: Mapping[str, Any]) -> None:
+    def __init__(
+        self, python: str, request: Mapping[str, Any], script: str = "speed_worker.py"
+    ) -> None:
         self._process = subprocess.Popen(
-            [python, str(ROOT / "benchmarks" / "speed_worker.py")],
+            [python, str(ROOT / "benchmarks" / script)],
             env=child_environment(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        self.facts: dict[str, Any] = self._ask(json.dumps(request))
+        self.facts: dict[str, Any] = self.ask(json.dumps(request))
 
     def seconds(self, steps: int) -> float:
         """Returns the seconds of one step, the mean of several."""
-        return float(self._ask(str(steps)))
+        return float(self.ask(str(steps)))
 
     def close(self) -> None:
         """Ends the process."""
         self._process.kill()
         self._process.communicate()  # also closes the pipes
 
-    def _ask(self, line: str) -> Any:
+    def ask(self, line: str) -> Any:
+        """Returns the process' answer to a line."""
         if self._process.stdin is None or self._process.stdout is None:
             raise RuntimeError("The process has no pipes.")
         try:

@@ -137,6 +137,38 @@ def _parity(found: ModelInfo) -> str:
     return "-" if found.parity is None else f"{found.parity:.0e}"
 
 
+@app.command()
+def augment(
+    image: Annotated[str | None, typer.Argument(help="An image file; none lists layers.")] = None,
+    policy: Annotated[
+        str, typer.Option(help="A layer, or timm's string, such as rand-m9-mstd0.5-inc1.")
+    ] = "randaugment",
+    out: Annotated[str | None, typer.Option(help="PNG; default: beside the image.")] = None,
+    count: Annotated[int, typer.Option(help="Pictures beside the image.")] = 15,
+    side: Annotated[int, typer.Option(help="Longer side of a picture in pixels.")] = 224,
+    seed: Annotated[int, typer.Option(help="Same seed, same pictures.")] = 0,
+) -> None:
+    """Draw what an augmentation makes of an image."""
+    from zoo.augment.catalog import CATALOG
+
+    if image is None:
+        table = Table(box=None, header_style="bold")
+        for title in ("augmentation", "for", "kind", "compared with"):
+            table.add_column(title)
+        for each in CATALOG.values():
+            table.add_row(each.name, each.domain, each.kind, each.reference)
+        OUT.print(table)
+        OUT.print(f"{len(CATALOG)} layers; keras-zoo augment IMAGE --policy NAME draws one")
+        return
+    from zoo.augment.contact_sheet import check_single, contact_sheet
+
+    check_single(policy)  # before seconds are spent on the start
+    path = Path(out or Path(image).with_name(f"{Path(image).stem}-{policy}.png"))
+    _load_keras()
+    contact_sheet(image, policy, count=count, side=side, seed=seed).save(path)
+    OUT.print(f"{path}: the image, then {count} of {policy}", highlight=False, soft_wrap=True)
+
+
 @app.command("recipes")
 def recipes_() -> None:
     """List the recipes."""

@@ -27,6 +27,9 @@ RUNTIME: Mapping[str, tuple[str, ...]] = {
     "SpatialDropout2D": ("rate",),
     "SpatialDropout3D": ("rate",),
     "GaussianNoise": ("stddev",),
+    # augmentation layers, which all have `p` beside
+    "RandAugment": ("magnitude",),
+    "RandomAffine": ("strength",),
     # regularizers
     "L1": ("l1",),
     "L2": ("l2",),
@@ -59,7 +62,8 @@ OPTIMIZER = (
     "beta_1",
     "beta_2",
 )
-KNOWN = ("keras", "tuning")  # packages whose classes are told by their config
+KNOWN = ("keras", "tuning", "zoo")  # packages whose classes are told by their config
+AUGMENTATION = "zoo.augment"
 DROPOUTS = ("Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 
 
@@ -85,7 +89,7 @@ class Site:
 
 
 def is_keras(instance: object) -> bool:
-    """Returns whether an object is of a class of Keras, or of one of this package's own."""
+    """Returns whether an object is of a class of Keras, or of one of these packages."""
     return type(instance).__module__.split(".")[0] in KNOWN
 
 
@@ -95,7 +99,8 @@ def runtime_attributes(instance: object) -> tuple[str, ...]:
         return ()
     if isinstance(instance, keras.optimizers.Optimizer):
         return OPTIMIZER
-    return RUNTIME.get(type(instance).__name__, ())
+    names = RUNTIME.get(type(instance).__name__, ())
+    return (*names, "p") if type(instance).__module__.startswith(AUGMENTATION) else names
 
 
 def sites(model: keras.Model) -> list[Site]:

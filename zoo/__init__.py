@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from zoo.catalog import list_models, model_info
 
 if TYPE_CHECKING:
+    import zoo.augment as augment
     import zoo.deploy as deploy
     import zoo.finetune as finetune
     import zoo.models as models
+    from zoo.augment.catalog import create_augmentation, list_augmentations
     from zoo.factory import create_backbone, create_model
     from zoo.preprocessing import preprocessor
     from zoo.pretrained import from_pretrained, save_pretrained
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "augment": "",
+    "create_augmentation": "zoo.augment.catalog",
     "create_backbone": "zoo.factory",
     "create_model": "zoo.factory",
     "deploy": "",
     "export_weights": "zoo.weights.loading",
     "finetune": "",
     "from_pretrained": "zoo.pretrained",
+    "list_augmentations": "zoo.augment.catalog",
     "load_weights": "zoo.weights.loading",
     "models": "",
     "preprocessor": "zoo.preprocessing",
@@ -35,12 +40,15 @@ _LAZY = {
 }
 
 __all__ = [
+    "augment",
+    "create_augmentation",
     "create_backbone",
     "create_model",
     "deploy",
     "export_weights",
     "finetune",
     "from_pretrained",
+    "list_augmentations",
     "list_models",
     "load_weights",
     "model_info",

@@ -1,0 +1,1 @@
+"""Augmentation of sound: waveforms and spectrograms."""

@@ -1,0 +1,1 @@
+"""Augmentation of text: token ids and characters."""
