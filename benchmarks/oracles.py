@@ -108,14 +108,21 @@ class Method:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     patience: int | None = None  # epochs without improvement before a trial is stopped
     resumes: bool = True  # False: a promoted trial starts again, and its epochs count again
+    epochs: int = EPOCHS  # of a whole training
+    space: Callable[[], Any] = search_space
+
+    @property
+    def budget(self) -> int:
+        """Epochs that a search may train."""
+        return TRAININGS * self.epochs
 
     def create(self, seed: int) -> Any:
         """Returns a new search without a limit on its trials."""
         oracle = self.oracle(
             objective=keras_tuner.Objective(OBJECTIVE, "max"),
-            max_epochs=EPOCHS,
+            max_epochs=self.epochs,
             seed=seed,
-            hyperparameters=search_space(),
+            hyperparameters=self.space(),
             **self.options,
         )
         oracle.max_trials = None
@@ -180,10 +187,10 @@ def run_trial(oracle: SearchOracle, trial: Any, curve: Sequence[float], method: 
 
 
 def epochs_to(target: float, method: Method, curve_of: CurveOf, *, seed: int) -> int | None:
-    """Returns the epochs that a search trains before it has seen `target`, None above BUDGET."""
+    """Returns the epochs that a search trains before it has seen `target`, None above its budget."""
     oracle = method.create(seed)
     used = 0
-    while used < BUDGET:
+    while used < method.budget:
         trial = oracle.create_trial("benchmark")
         if trial.status != "RUNNING":
             return None
@@ -194,7 +201,7 @@ def epochs_to(target: float, method: Method, curve_of: CurveOf, *, seed: int) ->
         hits = np.flatnonzero(curve[first:end] >= target)
         if hits.size:
             found = used + first - start + int(hits[0]) + 1
-            return found if found <= BUDGET else None
+            return found if found <= method.budget else None
         used += end - start
     return None
 
