@@ -4,8 +4,9 @@
 
 Each library in a process of its own, taking turns within every round: RandAugment (two of 14
 operations, level 9 of 30), RandomResizedCrop with flip, ColorJitter and erasing, MixUp and CutMix,
-at 224 and at 32 px, uint8 batches of 64. Keras layers run in tf.data, a batch at a time, the others
-image by image in one thread; processor seconds are those of all threads. The time to the first batch has imports and compilation in it.
+at 224 and at 32 px, uint8 batches of 64. Keras layers run in tf.data, a batch at a time, the
+others image by image in one thread; processor seconds are those of all threads. The time to the
+first batch has imports and compilation in it.
 """
 
 from __future__ import annotations

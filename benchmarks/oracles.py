@@ -187,7 +187,7 @@ def run_trial(oracle: SearchOracle, trial: Any, curve: Sequence[float], method: 
 
 
 def epochs_to(target: float, method: Method, curve_of: CurveOf, *, seed: int) -> int | None:
-    """Returns the epochs that a search trains before it has seen `target`, None above its budget."""
+    """Returns the epochs that a search trains until it has seen `target`; None above its budget."""
     oracle = method.create(seed)
     used = 0
     while used < method.budget:

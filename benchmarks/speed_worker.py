@@ -29,7 +29,8 @@ def prepare(
     Args:
         library: One of `speed_models.MAKERS`.
         model: One of `speed_models.NAMES`.
-        task: "forward", "train", "predict" (the library's call for arrays), or "build".
+        task: "forward", "train", "predict" (the library's call for arrays), "build", or "load" (a
+            file of weights into a model that is there).
         size: Pixels.
         batch: Images per step.
     """
@@ -50,6 +51,8 @@ def prepare(
     }
     if task == "build":
         step: Step = lambda: MAKERS[library](model, size)  # noqa: E731
+    elif task == "load":
+        step = load_step(made, library)
     elif torch:
         step = torch_step(made, images, labels, task, compiled=library.endswith("compiled"))
     else:
@@ -57,6 +60,19 @@ def prepare(
     step()
     step()
     return step, facts
+
+
+def load_step(model: Any, library: str) -> Step:
+    """Loading of the model's own weights from a safetensors file."""
+    if library != "keras-zoo":
+        raise NotImplementedError("its weights come in other files")
+    import tempfile
+
+    import zoo
+
+    path = Path(tempfile.mkdtemp()) / "weights.safetensors"
+    zoo.export_weights(model, path)
+    return lambda: zoo.load_weights(model, path)
 
 
 def keras_step(model: Any, images: Any, labels: Any, task: str, library: str) -> Step:

@@ -1,7 +1,7 @@
-"""Why a search is no faster to a score: what the first epochs say of the last, on the target's task.
+"""Why a search is no faster to a score: what its task's first epochs say of the last ones.
 
     python -m benchmarks.tuning_curves             # from the curves that were recorded
-    python -m benchmarks.tuning_curves --record    # trains 120 random trials to the end (10 minutes)
+    python -m benchmarks.tuning_curves --record    # trains 120 random trials to the end (10 min)
 
 The task is that of `python -m benchmarks.tuning target`. Searches are simulated on the recorded
 curves, a trial having that of the nearest recorded one; the target is the best of 40 random curves.
