@@ -25,7 +25,8 @@ def photo(tmp_path: Path) -> Path:
 def test_a_sheet_shows_the_image_and_what_becomes_of_it(photo: Path) -> None:
     sheet = np.asarray(contact_sheet(photo, "random_invert", p=1.0, count=4, columns=3, side=40))
     assert sheet.shape == (2 * 30 + GAP, 3 * 40 + 2 * GAP, 3)
-    original = np.asarray(Image.open(photo))
+    with Image.open(photo) as file:
+        original = np.asarray(file)
     np.testing.assert_array_equal(sheet[:30, :40], original)
     np.testing.assert_array_equal(sheet[:30, 40 + GAP : 80 + GAP], 255 - original)
     assert (sheet[30 + GAP :, -40:] == 255).all()  # five pictures leave one place
@@ -56,4 +57,5 @@ def test_the_command(photo: Path) -> None:
     assert "randaugment" in listed.output
     drawn = run.invoke(app, ["augment", str(photo), "--policy", "rand-m9-n1", "--count", "3"])
     assert drawn.exit_code == 0, drawn.output
-    assert Image.open(photo.with_name("photo-rand-m9-n1.png")).width == 4 * 224 + 3 * GAP
+    with Image.open(photo.with_name("photo-rand-m9-n1.png")) as sheet:
+        assert sheet.width == 4 * 224 + 3 * GAP

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import keras
+import keras_tuner
 import pytest
 
 import tuning
@@ -139,3 +141,73 @@ def test_the_best_epoch_of_all_trainings_is_kept(tmp_path: Path) -> None:
     model = tuner.get_best_models()[0]
     found = model.evaluate(x[72:], y[72:], batch_size=16, verbose=0)[0]
     assert found == pytest.approx(min(seen), rel=1e-6)
+
+
+class FakeWorker:
+    """A worker that is told of its trials and does nothing."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.ready, self.trial = number, True, None
+        self.connection = SimpleNamespace(send=lambda _: None)
+        self.process = SimpleNamespace()
+
+    def death(self) -> str:
+        return "killed"
+
+
+def dispatcher(workers: list[Any], trials: list[Any]) -> Any:
+    """A dispatcher of trials to workers, whose spaces are not known in advance."""
+    coming = iter(trials)
+    oracle = SimpleNamespace(
+        create_trial=lambda _: oracle.interrupted.pop(0) if oracle.interrupted else next(coming),
+        declare=lambda *_: None,
+        interrupted=[],
+        ongoing_trials={},
+        stop_reason=None,
+    )
+    tuner = SimpleNamespace(
+        oracle=oracle,
+        hypermodel=object(),
+        tuner_id="t",
+        out_of_time=lambda: False,
+        trial_began=lambda _: None,
+        trial_succeeded=lambda *_: None,
+        trial_ended=lambda *_: None,
+        task=lambda trial: trial,
+        worker_counts={},
+        progress=SimpleNamespace(line=lambda _: None),
+    )
+    pool = SimpleNamespace(workers=workers, log=lambda _: SimpleNamespace(read_text=lambda **_: ""))
+    pool.replace = lambda worker: setattr(worker, "trial", None)
+    return tuning.workers._Dispatcher(tuner, pool)
+
+
+def test_a_trial_waits_until_the_one_before_it_has_told_its_space() -> None:
+    trials = [SimpleNamespace(trial_id=f"{i:04d}", status="RUNNING") for i in range(6)]
+    workers = [FakeWorker(0), FakeWorker(1)]
+    config = keras_tuner.HyperParameters().get_config()
+    handing = dispatcher(workers, trials)
+    ended = {"status": "FAILED", "message": "", "reason": ""}
+
+    def running() -> list[str | None]:
+        handing._hand_out()
+        return [worker.trial and worker.trial.trial_id[-1] for worker in workers]
+
+    assert running() == ["0", None]
+    handing._on_declare(workers[0], config)
+    assert running() == ["0", "1"]
+    handing._on_end(workers[0], ended, config, 0.0, (0, 0, {}))
+    assert running() == [None, "1"]  # the end of trial 0 says nothing of trial 1
+    handing._on_declare(workers[1], config)
+    assert running() == ["2", "1"]
+    handing._on_end(workers[1], ended, config, 0.0, (0, 0, {}))
+    assert running() == ["2", None]
+    lost = workers[0].trial
+    handing._lost(workers[0])  # before it told its space
+    handing._oracle.interrupted = [lost]
+    assert running() == ["2", None]
+    handing._on_declare(workers[0], config)
+    assert running() == ["2", "3"]
+    handing._lost(workers[0])  # which had told its space, while trial 3 has not
+    handing._oracle.interrupted = []
+    assert running() == [None, "3"]

@@ -148,6 +148,8 @@ class TensorFlowLoop(EpochLoop):
 
         self._train = tf.function(self._loop(model.train_step), reduce_retracing=True)
         self._test = tf.function(self._loop(model.test_step), reduce_retracing=True)
+        for function in (self._train, self._test):  # each model has its own
+            function._omit_frequent_tracing_warning = True
 
     def _run(
         self, data: Batches, order: np.ndarray, span: Span, *, training: bool

@@ -137,7 +137,7 @@ class _Dispatcher:
         self._tuner = tuner
         self._oracle = tuner.oracle
         self._pool = pool
-        self._declared = True  # whether the space of the last trial is known
+        self._undeclared: str | None = None  # the last trial, until its space is known
         self._finished = False
         self._losses: dict[str, int] = {}
         self._failed_starts = 0
@@ -156,7 +156,7 @@ class _Dispatcher:
 
     def _hand_out(self) -> None:
         for worker in self._pool.workers:
-            if not self._declared or self._finished or self._tuner.out_of_time():
+            if self._undeclared or self._finished or self._tuner.out_of_time():
                 return
             if not worker.ready or worker.trial is not None:
                 continue
@@ -169,7 +169,8 @@ class _Dispatcher:
             self._tuner.trial_began(trial)
             worker.trial = trial
             # The next suggestion must not depend on when this trial tells of its space.
-            self._declared = getattr(self._tuner.hypermodel, "declares_all", False)
+            declares_all = getattr(self._tuner.hypermodel, "declares_all", False)
+            self._undeclared = None if declares_all else trial.trial_id
             try:
                 worker.connection.send(self._tuner.task(trial))
             except OSError:
@@ -202,7 +203,12 @@ class _Dispatcher:
         hp = keras_tuner.HyperParameters.from_config(dict(config))
         self._oracle.declare(worker.trial.trial_id, hp)
         worker.trial.hyperparameters = hp
-        self._declared = True
+        self._space_is_known(worker.trial)
+
+    def _space_is_known(self, trial: Any) -> None:
+        """Lets further trials be handed out, if it was this one that they waited for."""
+        if trial.trial_id == self._undeclared:
+            self._undeclared = None
 
     def _on_epoch(
         self, worker: Worker, epoch: int, logs: Mapping[str, float], seconds: float
@@ -229,7 +235,7 @@ class _Dispatcher:
         counts: tuple[int, int, Mapping[str, int]],
     ) -> None:
         trial, worker.trial = worker.trial, None
-        self._declared = True
+        self._space_is_known(trial)
         self._tuner.worker_counts[worker.number] = counts
         if outcome["status"] == "FATAL":
             raise FatalValueError(outcome["message"])
@@ -248,8 +254,8 @@ class _Dispatcher:
         trial, was_ready = worker.trial, worker.ready
         text = self._pool.log(worker).read_text(errors="replace").strip()
         self._pool.replace(worker)
-        self._declared = True
         if trial is not None:
+            self._space_is_known(trial)  # or will be: it is the next to be handed out
             self._give_back(trial, death, out_of_memory=out_of_memory)
         elif not was_ready:
             self._failed_starts += 1
