@@ -180,16 +180,16 @@ def gaussian_blur(size: int) -> Kernel:
         weights = ops.exp(-0.5 * (places / args[0]) ** 2)
         weights = weights / ops.sum(weights)
         for axis in (0, 1):
-            pads = [(0, 0)] * 3
-            pads[axis] = (half, half)
-            padded = ops.pad(x, pads, mode="reflect")
-            length = image.shape[axis]
-            cuts: list[Any] = [slice(None)] * 3
-            total = 0.0
-            for tap in range(size):
-                cuts[axis] = slice(tap, tap + length)
-                total = total + padded[tuple(cuts)] * weights[tap]
-            x = total
+            length = ops.shape(image)[axis]
+
+            def part(first: Any, last: Any, axis: int = axis, x: Tensor = x) -> Tensor:
+                return x[first:last] if axis == 0 else x[:, first:last]
+
+            # By hand, since torch cannot pad so many axes by reflection.
+            before = ops.flip(part(1, half + 1), axis=axis)
+            after = ops.flip(part(length - half - 1, length - 1), axis=axis)
+            x = ops.concatenate([before, x, after], axis=axis)
+            x = sum(part(tap, tap + length, x=x) * weights[tap] for tap in range(size))
         return _like(x, image, rounded=True)
 
     return blur
