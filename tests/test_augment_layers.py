@@ -16,7 +16,17 @@ from zoo.augment.catalog import CATALOG
 from zoo.errors import OptionError, OptionValueError, UnknownNameError
 
 # Those with tests of their own need more than images.
-CORE = ("geometric", "photometric", "policies", "occlusion", "mixing", "compose")
+CORE = (
+    "geometric",
+    "crops",
+    "photometric",
+    "filters",
+    "jitter",
+    "policies",
+    "occlusion",
+    "mixing",
+    "compose",
+)
 NAMES = [name for name, info in CATALOG.items() if info.module.split(".")[-1] in CORE]
 PLAIN = [name for name in NAMES if CATALOG[name].kind != "mixing"]
 

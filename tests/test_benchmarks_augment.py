@@ -10,6 +10,7 @@ import pytest
 from benchmarks import augment, tuning_curves
 from benchmarks.augment import measure, parse, rows
 from benchmarks.augment_worker import MAKERS, pictures
+from benchmarks.tuning_target import EPOCHS
 
 
 def test_every_library_has_a_maker() -> None:
@@ -39,8 +40,8 @@ def test_ratios_are_those_of_a_round() -> None:
 
 def test_curves_are_read_whole_and_ranked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     curves, places = tuning_curves.read()
-    assert curves.shape == (tuning_curves.RECORDED, tuning_curves.EPOCHS)
+    assert curves.shape == (tuning_curves.RECORDED, EPOCHS)
     assert ((places >= 0) & (places <= 1)).all()
-    steady = np.linspace(0, 1, 40)[:, None] + np.zeros(tuning_curves.EPOCHS)
+    steady = np.linspace(0, 1, 40)[:, None] + np.zeros(EPOCHS)
     for row in tuning_curves.ranks(steady):
         assert row[1:] == ["1.00", "1, 2"]  # what is best is best from the first epoch on

@@ -158,14 +158,14 @@ class FakeWorker:
 def dispatcher(workers: list[Any], trials: list[Any]) -> Any:
     """A dispatcher of trials to workers, whose spaces are not known in advance."""
     coming = iter(trials)
-    oracle = SimpleNamespace(
+    oracle: Any = SimpleNamespace(
         create_trial=lambda _: oracle.interrupted.pop(0) if oracle.interrupted else next(coming),
         declare=lambda *_: None,
         interrupted=[],
         ongoing_trials={},
         stop_reason=None,
     )
-    tuner = SimpleNamespace(
+    tuner: Any = SimpleNamespace(
         oracle=oracle,
         hypermodel=object(),
         tuner_id="t",
@@ -177,7 +177,9 @@ def dispatcher(workers: list[Any], trials: list[Any]) -> Any:
         worker_counts={},
         progress=SimpleNamespace(line=lambda _: None),
     )
-    pool = SimpleNamespace(workers=workers, log=lambda _: SimpleNamespace(read_text=lambda **_: ""))
+    pool: Any = SimpleNamespace(
+        workers=workers, log=lambda _: SimpleNamespace(read_text=lambda **_: "")
+    )
     pool.replace = lambda worker: setattr(worker, "trial", None)
     return tuning.workers._Dispatcher(tuner, pool)
 

@@ -10,7 +10,7 @@ from zoo.augment.backend import Tensor
 from zoo.augment.draws import Draws
 from zoo.augment.image import pixels
 from zoo.augment.image.base import ImageAugmentation, check_fill
-from zoo.augment.image.photometric import seed_halves, uniform_of_seed
+from zoo.augment.image.filters import seed_halves, uniform_of_seed
 from zoo.augment.image.program import Step, one
 from zoo.augment.layer import Parameters, check_range, register
 from zoo.errors import OptionValueError
