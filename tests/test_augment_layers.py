@@ -266,6 +266,7 @@ def test_listing() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean randaugment"):
         zoo.create_augmentation("randaugmentt")
     assert {CATALOG[name].layer for name in names} <= set(dir(zoo.augment))
+    assert "smote" in zoo.augment.sampling.list_samplers()
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         zoo.augment.Nothing  # noqa: B018
 

@@ -24,11 +24,14 @@ __all__ = [
     "augmentation_info",
     "create_augmentation",
     "list_augmentations",
+    "sampling",
     *_CLASSES,
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "sampling":
+        return importlib.import_module("zoo.augment.sampling")
     if name not in _CLASSES:
         raise AttributeError(f"module 'zoo.augment' has no attribute {name!r}")
     value = getattr(importlib.import_module(_CLASSES[name]), name)
