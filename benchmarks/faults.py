@@ -148,7 +148,8 @@ def run_alone(trials: dict[str, Any], folder: Path) -> None:
         hp = keras_tuner.HyperParameters()
         hp.values = dict(trial["values"])
         recorder = Recorder()
-        task = Task(trial=name, hyperparameters={}, epochs=len(trial["epochs"]))
+        config = hp.get_config()
+        task = Task(trial=name, hyperparameters=config, epochs=len(trial["epochs"]))
         tuner.runner.run(task, recorder, args, kwargs, hyperparameters=hp)
         found[name] = recorder.epochs
     (folder / "alone.json").write_text(json.dumps(found))
