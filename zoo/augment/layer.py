@@ -104,7 +104,7 @@ class Augmentation(keras.layers.Layer):
             Arrays of one row per sample, by name.
         """
         data, _ = self._batch(self._known(inputs, labels, to_apply=False)[0])
-        shape = _shape(data[self.main])
+        shape = sizes(data[self.main])
         return self.draw(Draws(self._seeds(data[self.main], seed)), shape)
 
     def apply(self, inputs: Any, parameters: Parameters, labels: Any = None) -> Any:
@@ -185,7 +185,7 @@ class Augmentation(keras.layers.Layer):
     # --- how ------------------------------------------------------------------------------------
 
     def _drawn_and_applied(self, data: Data, seeds: Tensor) -> Data:
-        return self.transform(data, self.draw(Draws(seeds), _shape(data[self.main])))
+        return self.transform(data, self.draw(Draws(seeds), sizes(data[self.main])))
 
     def _spec(self, name: str, value: Any) -> Any:
         if name != self.main:
@@ -326,7 +326,7 @@ def _is_traced_by_jax(data: Data) -> bool:
     return any(isinstance(leaf, jax.core.Tracer) for leaf in keras.tree.flatten(data))
 
 
-def _shape(batch: Tensor) -> tuple[Any, ...]:
+def sizes(batch: Tensor) -> tuple[Any, ...]:
     """Returns the sizes of a batch: numbers where they are known, else tensors."""
     known, asked = tuple(batch.shape), ops.shape(batch)
     return tuple(asked[i] if size is None else int(size) for i, size in enumerate(known))

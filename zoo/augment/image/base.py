@@ -13,7 +13,7 @@ from zoo.augment.draws import Draws
 from zoo.augment.image import boxes as box
 from zoo.augment.image.pixels import warp
 from zoo.augment.image.program import Step, run, total_movement
-from zoo.augment.layer import Augmentation, Data, Parameters, check_one_of, check_range
+from zoo.augment.layer import Augmentation, Data, Parameters, check_one_of, check_range, sizes
 
 INTERPOLATIONS = ("nearest", "bilinear")
 
@@ -170,12 +170,6 @@ def check_interpolation(value: str) -> str:
     """Returns the name of an interpolation."""
     known: str = check_one_of("interpolation", value, INTERPOLATIONS)
     return known
-
-
-def sizes(images: Tensor) -> tuple[Any, ...]:
-    """Returns the sizes of a batch: numbers where they are known, else tensors."""
-    asked = ops.shape(images)
-    return tuple(asked[i] if s is None else int(s) for i, s in enumerate(tuple(images.shape)))
 
 
 def float_type(x: Tensor) -> str:

@@ -12,10 +12,10 @@ from zoo.augment import backend as ops
 from zoo.augment.backend import Tensor
 from zoo.augment.draws import Draws
 from zoo.augment.image import boxes as box
-from zoo.augment.image.base import float_type, sizes
+from zoo.augment.image.base import float_type
 from zoo.augment.image.mixing import Mixing, of_batch
 from zoo.augment.image.program import one, run
-from zoo.augment.layer import Data, Parameters, check_range, register
+from zoo.augment.layer import Data, Parameters, check_range, register, sizes
 from zoo.errors import OptionError, OptionValueError
 
 

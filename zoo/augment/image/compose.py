@@ -14,10 +14,10 @@ import keras
 from zoo.augment import backend as ops
 from zoo.augment.backend import Tensor
 from zoo.augment.draws import Draws, folded
-from zoo.augment.image.base import ImageAugmentation, sizes
+from zoo.augment.image.base import ImageAugmentation
 from zoo.augment.image.pixels import Kernel, unchanged
 from zoo.augment.image.program import Step, done, total_movement
-from zoo.augment.layer import Augmentation, Data, Parameters, register
+from zoo.augment.layer import Augmentation, Data, Parameters, register, sizes
 from zoo.errors import OptionValueError
 
 

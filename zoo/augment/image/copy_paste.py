@@ -15,10 +15,10 @@ from zoo.augment import backend as ops
 from zoo.augment.backend import Tensor
 from zoo.augment.draws import Draws
 from zoo.augment.image import boxes as box
-from zoo.augment.image.base import float_type, sizes
+from zoo.augment.image.base import float_type
 from zoo.augment.image.collage import Collage
 from zoo.augment.image.mixing import Mixing, both_boxes
-from zoo.augment.layer import Data, Parameters, check_one_of, check_probability, register
+from zoo.augment.layer import Data, Parameters, check_one_of, check_probability, register, sizes
 from zoo.errors import OptionValueError
 
 _VALUES = 256  # of masks, for which is drawn

@@ -12,11 +12,11 @@ from zoo.augment import backend as ops
 from zoo.augment.backend import Tensor
 from zoo.augment.draws import Draws
 from zoo.augment.image import boxes as box
-from zoo.augment.image.base import float_type, sizes
+from zoo.augment.image.base import float_type
 from zoo.augment.image.geometric import Resampled
 from zoo.augment.image.pixels import Kernel, sample_at, unchanged
 from zoo.augment.image.program import Step, run
-from zoo.augment.layer import Data, Parameters, check_range, register
+from zoo.augment.layer import Data, Parameters, check_range, register, sizes
 from zoo.errors import OptionValueError
 
 _POINTS = 9  # along each edge of a box, whose hull is the box after

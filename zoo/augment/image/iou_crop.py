@@ -8,10 +8,9 @@ from zoo.augment import backend as ops
 from zoo.augment.backend import Tensor
 from zoo.augment.draws import Draws
 from zoo.augment.image import boxes as box
-from zoo.augment.image.base import sizes
 from zoo.augment.image.crops import Cropped
 from zoo.augment.image.program import Step
-from zoo.augment.layer import Data, Parameters, check_range, register
+from zoo.augment.layer import Data, Parameters, check_range, register, sizes
 from zoo.errors import OptionValueError
 
 _OPTIONS = 5  # shares that are tried for a sample

@@ -20,6 +20,10 @@ class _Factor(Sometimes):
 
     kernel: pixels.Kernel
 
+    def __init__(self, factor: Any, *, center: float, least: float, most: float, **options: Any):
+        super().__init__(**options)
+        self.factor = check_around("factor", factor, center=center, least=least, most=most)
+
     def draw_amounts(self, draws: Draws, shape: tuple[Any, ...]) -> Parameters:
         """Draws the factor."""
         del shape
@@ -34,10 +38,6 @@ class _Factor(Sometimes):
     def get_config(self) -> dict[str, Any]:
         """Returns the options."""
         return {**super().get_config(), "factor": self.factor}
-
-    def __init__(self, factor: Any, *, center: float, least: float, most: float, **options: Any):
-        super().__init__(**options)
-        self.factor = check_around("factor", factor, center=center, least=least, most=most)
 
 
 class _Scale(_Factor):
@@ -118,15 +118,10 @@ class RandomGamma(_Factor):
         **options: Of every image layer, see `ImageAugmentation`.
     """
 
+    kernel = staticmethod(pixels.gamma)
+
     def __init__(self, factor: Any = (0.7, 1.4), **options: Any) -> None:
         super().__init__(factor, center=1.0, least=0.0, most=float("inf"), **options)
-
-    def steps(self, parameters: Parameters, shape: tuple[Any, ...]) -> list[Step]:
-        """Returns the kernel with the power."""
-        del shape
-        power = parameters["factor"]
-        applied = parameters.get("applied")
-        return [one(pixels.gamma, power, ops.ones_like(power), applied=applied)]
 
 
 @register

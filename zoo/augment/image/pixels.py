@@ -74,8 +74,8 @@ def hue(image: Tensor, args: Tensor) -> Tensor:
 
 
 def gamma(image: Tensor, args: Tensor) -> Tensor:
-    """Raises values in [0, 1] to the power args[0] and multiplies by args[1]."""
-    unit = ops.power(_float(image) * (1.0 / 255.0), args[0]) * args[1]
+    """Raises values in [0, 1] to the power args[0]."""
+    unit = ops.power(_float(image) * (1.0 / 255.0), args[0])
     return _from_unit(ops.clip(unit, 0.0, 1.0), image)
 
 

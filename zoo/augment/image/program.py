@@ -88,8 +88,6 @@ def movement(matrix: Tensor, resampling: Resampling) -> Step:
 
 def stacked(numbers: Sequence[Tensor]) -> Tensor:
     """Returns numbers (B,) as args of one operation: (B, 1, A)."""
-    if not numbers:
-        raise ValueError("A step needs args, if only for the size of the batch.")
     return ops.expand_dims(ops.stack([ops.cast(n, "float32") for n in numbers], axis=-1), 1)
 
 
