@@ -52,13 +52,11 @@ def search_fused(tuner: EngineTuner, args: Sequence[Any], kwargs: Mapping[str, A
 
 def _refusal(tuner: EngineTuner) -> str | None:
     """Returns why no trial of a tuner can be fused, or None."""
-    from tuning.tuner import EngineTuner
-
     if keras.backend.backend() != "jax":
         return f"fused trials need the JAX backend; this is {keras.backend.backend()}"
     rules = {
         "executions_per_trial=1": tuner.executions_per_trial == 1,
-        "a tuner without a run_trial of its own": type(tuner).run_trial is EngineTuner.run_trial,
+        "a tuner without a run_trial of its own": not tuner.has_own_run_trial(),
         "training by keras.Model.fit alone": tuner.runner.plain_fit,
         "whole_epochs=True": tuner.engine_options["whole_epochs"],
         "compiled_models above 0": tuner.engine_options["compiled_models"] > 0,

@@ -80,7 +80,7 @@ class EngineTuner(keras_tuner.Tuner):
         **options: Any,
     ) -> None:
         _check_options(workers, fused, time_budget, keep)
-        if hypermodel is None and type(self).run_trial is EngineTuner.run_trial:
+        if hypermodel is None and not self.has_own_run_trial():
             raise OptionValueError(
                 "`hypermodel` must be a build function or a HyperModel where the tuner has no "
                 "run_trial of its own; got hypermodel=None."
@@ -189,6 +189,10 @@ class EngineTuner(keras_tuner.Tuner):
             hyperparameters=trial.hyperparameters,
             extra_callbacks=extra,
         )
+
+    def has_own_run_trial(self) -> bool:
+        """Returns whether a subclass runs trials in its own way."""
+        return type(self).run_trial is not EngineTuner.run_trial
 
     def task(self, trial: Any) -> Task:
         """Returns the run of a trial that the oracle handed out."""

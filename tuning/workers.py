@@ -323,14 +323,11 @@ def _payload(
 
 
 def _check_tuner(tuner: EngineTuner) -> None:
-    from tuning.tuner import EngineTuner
-
-    kind = type(tuner)
-    if kind.run_trial is not EngineTuner.run_trial or tuner._has_hooks():
+    if tuner.has_own_run_trial() or tuner._has_hooks():
         raise OptionValueError(
             "`workers` must be 1 for a tuner with a run_trial or epoch hooks of its own, which run "
-            f"in this process; got workers={tuner.workers} with {kind.__name__}. Put the code "
-            "into HyperModel.fit or a callback."
+            f"in this process; got workers={tuner.workers} with {type(tuner).__name__}. Put the "
+            "code into HyperModel.fit or a callback."
         )
     if tuner.distribution_strategy is not None:
         raise OptionValueError(
