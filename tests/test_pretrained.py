@@ -333,14 +333,19 @@ def test_a_folder_of_timms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_half_written_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*args: Any, **kwargs: Any) -> str:
-        raise KeyboardInterrupt
+    write = Path.write_text
+
+    def fail(path: Path, *args: Any, **kwargs: Any) -> int:
+        if path.name.endswith("config.json"):
+            raise KeyboardInterrupt
+        return write(path, *args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(json, "dumps", fail)
+        patched.setattr(Path, "write_text", fail)
         with pytest.raises(KeyboardInterrupt):
             saved(tmp_path)
-    assert [path.name for path in (tmp_path / "saved").iterdir()] == ["model.safetensors"]
+    written = {path.name for path in (tmp_path / "saved").iterdir()}
+    assert written == {"README.md", "model.safetensors"}
     with pytest.raises(SourceError, match=r"exists; got .*saved/config\.json"):
         zoo.from_pretrained(tmp_path / "saved")
     saved(tmp_path)

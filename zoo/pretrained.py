@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,26 +14,77 @@ import keras
 
 from zoo.errors import CheckpointError, OptionValueError, SourceError, UnknownModelError
 from zoo.factory import create_model
+from zoo.hub import check_can_push, parse_target, push_folder
+from zoo.model_card import MARK, license_of, model_card
 from zoo.preprocessing import preprocessor
 from zoo.record import ModelRecord, get_record, set_record
+from zoo.spec import WeightsInfo
 from zoo.weights.convert import export_tensors
 from zoo.weights.loading import CONFIG_KEY, family_of, timm_weights_info, write_tensors
 from zoo.weights.sources import fetch_config
 from zoo.weights.store import atomic_path
 
 
-def save_pretrained(model: keras.Model, folder: str | os.PathLike[str]) -> None:
-    """Saves a catalog model as `config.json` and `model.safetensors`.
+def save_pretrained(
+    model: keras.Model,
+    folder_or_repo: str | os.PathLike[str],
+    *,
+    metrics: Mapping[str, float] | None = None,
+    data: str | Sequence[str] | None = None,
+    license: str | None = None,  # noqa: A002 - the field's word
+    card: str | None = None,
+    private: bool | None = None,
+) -> None:
+    """Saves a catalog model as `config.json`, `model.safetensors` and a model card, `README.md`.
 
     The folder is timm's too, where its model of that name has the same graph: tensors under
-    timm's names, its `config.json`, preprocessing included.
+    timm's names, its `config.json`, preprocessing included. A `README.md` that keras-zoo did not
+    write stays.
+
+    Args:
+        model: A model of `zoo.create_model`.
+        folder_or_repo: A folder, or `hf://owner/repo` to push to the Hugging Face Hub in one
+            commit, with the token of HF_TOKEN or of `hf auth login`.
+        metrics: For the card: measured values by name, such as `{"accuracy": 0.93}`.
+        data: For the card: what it was trained and measured on; names of data sets on the Hub
+            become links.
+        license: Of the weights, such as "apache-2.0"; None takes that of the weights the model was
+            made from. A push needs one.
+        card: Markdown to put first in the card.
+        private: Whether a repository that a push makes is private.
 
     Raises:
         UnknownModelError: zoo did not make this model.
-        OptionValueError: A backbone, which `from_pretrained` could not rebuild.
+        OptionValueError: A backbone, which `from_pretrained` could not rebuild; a metric that is
+            no number; for a push: no licence, a name that the Hub does not allow, or
+            `private=True` and the repository is public.
+        SourceError: The Hub cannot be reached or refuses.
+        OfflineError: A push while offline mode is on.
     """
-    import json
+    place = os.fspath(folder_or_repo)
+    record = _saveable(model)
+    given: dict[str, Any] = {"metrics": metrics, "data": data, "license": license, "card": card}
+    if not place.startswith("hf://"):
+        if private is not None:
+            raise OptionValueError(
+                f"`private` is of a repository, hf://owner/repo; got the folder {place!r}."
+            )
+        _write(model, record, Path(place), Path(place).resolve().name, given)
+        return
+    repo = parse_target(place)
+    if license_of(record, license) == "unknown":
+        raise OptionValueError(
+            f"`license` must be named to share weights, and `{model.name}` knows none; pass "
+            'license="apache-2.0" or whichever it is.'
+        )
+    check_can_push(repo)
+    with tempfile.TemporaryDirectory() as staging:
+        folder = Path(staging)
+        _write(model, record, folder, repo, given)
+        push_folder(folder, repo, private=private, message=f"Upload {record.architecture}")
 
+
+def _saveable(model: keras.Model) -> ModelRecord:
     record = get_record(model)
     if record is None:
         raise UnknownModelError(
@@ -41,11 +95,36 @@ def save_pretrained(model: keras.Model, folder: str | os.PathLike[str]) -> None:
             f"`{model.name}` is a backbone, and a folder holds a whole model. Write its weights "
             "with zoo.export_weights and pass them to zoo.create_backbone(..., weights=file)."
         )
-    family, folder = family_of(model), Path(folder)
+    return record
+
+
+def _write(
+    model: keras.Model, record: ModelRecord, folder: Path, name: str, given: dict[str, Any]
+) -> None:
+    """Writes the folder; what can be refused is before anything is written."""
+    config = json.dumps(_config(model, record, given["license"]), indent=1) + "\n"
+    texts = {"README.md": model_card(model, name, **given), "config.json": config}
+    family = family_of(model)
     folder.mkdir(parents=True, exist_ok=True)
+    readme = folder / "README.md"
+    if readme.exists() and MARK not in readme.read_text("utf-8", errors="replace"):
+        del texts["README.md"]
     write_tensors(folder / "model.safetensors", export_tensors(model, family.layouts[0]))
+    for file, text in texts.items():  # config.json last: without it the folder is no model
+        with atomic_path(folder / file) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def _config(model: keras.Model, record: ModelRecord, license: str | None) -> dict[str, Any]:  # noqa: A002
+    """The content of `config.json`."""
     classes, prep = record.options.get("num_classes", 1000), preprocessor(model)
-    config = {
+    if license is not None:
+        of_prep = replace(prep.preprocessing, input_size=prep.size)
+        weights = record.weights or WeightsInfo(
+            tag="", source="", license="", num_classes=classes, preprocessing=of_prep
+        )
+        record = replace(record, weights=replace(weights, license=license_of(record, license)))
+    return {
         "architecture": record.architecture,
         "num_classes": classes,
         "pretrained_cfg": {  # timm's
@@ -58,8 +137,6 @@ def save_pretrained(model: keras.Model, folder: str | os.PathLike[str]) -> None:
         },
         CONFIG_KEY: record.to_json(),
     }
-    with atomic_path(folder / "config.json") as partial:  # last: without it the folder is no model
-        partial.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
 
 
 def from_pretrained(folder_or_repo: str | os.PathLike[str], **options: Any) -> keras.Model:
