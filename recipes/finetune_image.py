@@ -2,53 +2,61 @@
 
     keras-zoo run finetune-image                         emoji by category, about 10 minutes
     keras-zoo run finetune-image --data photos/ --model resnet50 --weights default --image-size 224
+    keras-zoo run finetune-image --methods probe,full,staged,lora,scratch     which way is best here
 
 The pretrained network learns in three stages: its head on features computed once, then its last
 stages, then all of it, each at a lower rate; batch norms keep their pretrained statistics. The same
 network from random weights gets at least as many seconds, so its epochs depend on the machine's
 speed; `scratch_epochs` in the config fixes them. Expect a test accuracy of 0.81 against 0.55.
+With `--methods` each of those named gets `arm_seconds`; recipes.finetune_methods says what they do.
 Source of the staged schedule: Howard and Ruder 2018, arXiv:1801.06146, section 3.2.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
 import keras
-import numpy as np
 
 import zoo
 from recipes import RunResult
-from recipes.data import ImageBatches, ImageData, Split, split_data
+from recipes.data import ImageData, Split, split_data
 from recipes.evaluation import baseline, headline, predict, scores
 from recipes.exporting import export_model
+from recipes.finetune_methods import (
+    BATCH_SIZE,
+    METHODS,
+    PARTIAL,
+    WHOLE,
+    Job,
+    epoch_seconds,
+    train_head,
+    train_method,
+)
 from recipes.finetune_report import Arm, write_report
 from recipes.folder import RunFolder
 from recipes.image_job import ImageOptions, describe, in_units, run_in_folder
 from recipes.training import (
-    LOSSES,
     METRICS,
     History,
     Plan,
     TargetScale,
-    metrics_of,
     outputs_of,
     train,
     training_targets,
 )
 from recipes.versions import versions
-from tuning.accelerator import jit_compile
-from tuning.optimizers import make_optimizer
-from zoo.finetune import freeze, last_stages, unfreeze
+from zoo.errors import OptionValueError
+from zoo.finetune import stages
 
 NAME = "finetune-image"
 ARMS = ("pretrained", "scratch")
-BATCH_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +72,27 @@ class Options(ImageOptions):
     epochs: int = 3  # of the whole network
     scratch_epochs: int | None = None  # None: as many as take the same seconds
     seeds: int = 3  # repetitions
+    methods: tuple[str, ...] | None = None  # compares these; None: staged against scratch
+    arm_seconds: int = 120  # of training, for each of the methods and seeds
+    layer_decay: float = 0.85  # of the learning rate from block to block, in the method "staged"
+    lora_rank: int = 8  # in the method "lora"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.at_least(head_epochs=1, partial_epochs=1, epochs=1, seeds=1)
+        self.at_least(
+            head_epochs=1, partial_epochs=1, epochs=1, seeds=1, arm_seconds=1, lora_rank=1
+        )
+        if not 0 < self.layer_decay <= 1:
+            raise OptionValueError(
+                f"`layer_decay` must be in (0, 1]; got layer_decay={self.layer_decay}."
+            )
+        names = self.methods
+        known = names is None or (bool(names) and set(names) <= set(METHODS))
+        if not known or len(set(names or ())) < len(names or ()):
+            raise OptionValueError(
+                f"`methods` must be some of {', '.join(METHODS)}, each once; "
+                f"got {', '.join(names or ()) or 'none'}."
+            )
 
 
 OPTIONS = tuple(f.name for f in fields(Options))
@@ -89,6 +114,7 @@ def _shrunk(options: Options) -> Options:
         epochs=1,
         scratch_epochs=1,
         seeds=1,
+        arm_seconds=2,
         image_size=min(options.image_size or 32, 32),
         limit=options.limit or 200,
     )
@@ -101,13 +127,12 @@ def _job(options: Options, folder: RunFolder) -> dict[str, Any]:
     split = split_data(data, seed=options.seed)
     reference = baseline(split.train, split.test, options.seed)
     scaled, scale = training_targets(split)
-    arms = []
-    for seed in range(options.seed, options.seed + options.seeds):
-        pretrained = _arm(_pretrained, options, scaled, scale, folder, "pretrained", seed)
-        epochs = _matching_epochs(options, scaled, folder, pretrained)
-        longer = replace(options, epochs=epochs)
-        arms += [pretrained, _arm(_scratch, longer, scaled, scale, folder, "scratch", seed)]
-    best = max((a for a in arms if a.name == "pretrained"), key=lambda a: a.validation)
+    seeds = range(options.seed, options.seed + options.seeds)
+    compared = _compared if options.methods else _both
+    arms = [arm for seed in seeds for arm in compared(options, scaled, scale, folder, seed)]
+    names = options.methods or ARMS
+    tuned = [arm for arm in arms if arm.name != "scratch"] or arms
+    best = max(tuned, key=lambda arm: arm.validation)
     model = in_units(_create(options, data, options.weights), scale)
     model.load_weights(folder.path / _weights(best.name, best.seed))
     outputs = predict(model, split.test)
@@ -115,20 +140,19 @@ def _job(options: Options, folder: RunFolder) -> dict[str, Any]:
     head = headline(data.task)
     means = {
         name: {key: mean(a.test[key] for a in arms if a.name == name) for key in arms[0].test}
-        for name in ARMS
+        for name in names
     }
+    scratch: dict[str, Any] = {"name": "the same network from scratch", **means.get("scratch", {})}
+    against = scratch if "scratch" in means else reference
     metrics = {
         "recipe": NAME,
         "task": data.task,
         "headline": head,
-        "test": means["pretrained"],
-        "baseline": {"name": "the same network from scratch", **means["scratch"]},
-        "gain": means["pretrained"][head] - means["scratch"][head],
+        "test": means[best.name],
+        "baseline": against,
+        "gain": means[best.name][head] - against[head],
         "classical": reference,
-        "arms": [
-            {"name": a.name, "seed": a.seed, "epochs": a.epochs, "seconds": a.seconds[-1], **a.test}
-            for a in arms
-        ],
+        "arms": [_row(a) for a in arms],
         "model": {
             "name": options.model,
             "weights": options.weights,
@@ -139,8 +163,70 @@ def _job(options: Options, folder: RunFolder) -> dict[str, Any]:
         "seed": options.seed,
         "versions": versions(),
     }
+    if options.methods:
+        metrics["exported_method"] = best.name
+        metrics["methods"] = {name: _summary(arms, name, head) for name in names}
+        metrics["arm_seconds"] = options.arm_seconds
     write_report(folder, metrics, split=split, outputs=outputs, arms=arms)
     return metrics | {"seconds": {"total": round(time.perf_counter() - began, 2)}}
+
+
+def _row(arm: Arm) -> dict[str, Any]:
+    row = {"name": arm.name, "seed": arm.seed, "epochs": arm.epochs, "seconds": arm.seconds[-1]}
+    if arm.trainable is not None:
+        row |= {"trainable": arm.trainable, "saved_bytes": arm.saved_bytes}
+    return row | arm.test
+
+
+def _summary(arms: list[Arm], name: str, head: str) -> dict[str, Any]:
+    """What a method gave, over its seeds."""
+    own = [arm for arm in arms if arm.name == name]
+    values = [arm.test[head] for arm in own]
+    return {
+        head: mean(values),
+        "lowest": min(values),
+        "highest": max(values),
+        "seconds": mean(arm.seconds[-1] for arm in own),
+        "trainable": own[0].trainable,
+        "saved_bytes": own[0].saved_bytes,
+    }
+
+
+def _both(
+    options: Options, split: Split, scale: TargetScale | None, folder: RunFolder, seed: int
+) -> list[Arm]:
+    """The staged fine-tuning, and the network from scratch in at least its seconds."""
+    pretrained = _arm(_pretrained, options, split, scale, folder, "pretrained", seed)
+    epochs = _matching_epochs(options, split, folder, pretrained)
+    longer = replace(options, epochs=epochs)
+    return [pretrained, _arm(_scratch, longer, split, scale, folder, "scratch", seed)]
+
+
+def _compared(
+    options: Options, split: Split, scale: TargetScale | None, folder: RunFolder, seed: int
+) -> list[Arm]:
+    """Every method in the same seconds."""
+    methods = options.methods or ()
+    trained = {name: functools.partial(_method, name) for name in methods}
+    return [_arm(trained[name], options, split, scale, folder, name, seed) for name in methods]
+
+
+def _method(
+    name: str, options: Options, split: Split, folder: RunFolder, seed: int
+) -> tuple[keras.Model, Arm]:
+    model = _create(options, split.train, None if name == "scratch" else options.weights)
+    job = Job(
+        name=name,
+        seed=seed,
+        split=split,
+        seconds=options.arm_seconds,
+        head_epochs=options.head_epochs,
+        decay=options.layer_decay,
+        rank=options.lora_rank,
+        shift=options.shift,
+        quiet=options.quiet,
+    )
+    return train_method(model, job, folder)
 
 
 def _matching_epochs(options: Options, split: Split, folder: RunFolder, pretrained: Arm) -> int:
@@ -154,28 +240,10 @@ def _matching_epochs(options: Options, split: Split, folder: RunFolder, pretrain
     name = f"arms/plan-{pretrained.seed}.json"
     plan = folder.read_json(name)
     if plan is None:
-        epoch_s = _epoch_seconds(_create(options, split.train, None), split)
+        epoch_s, _ = epoch_seconds(_create(options, split.train, None), split)
         plan = {"epochs": max(1, math.ceil(pretrained.seconds[-1] / epoch_s)), "epoch_s": epoch_s}
         folder.write_json(name, plan)
     return int(plan["epochs"])
-
-
-def _epoch_seconds(model: keras.Model, split: Split) -> float:
-    """Times single steps of a model and scales them up to an epoch with its validation."""
-    task = split.train.task
-    model.compile("sgd", loss=LOSSES[task](), metrics=metrics_of(task), jit_compile=jit_compile())
-    x, y = ImageBatches(split.train, BATCH_SIZE, shuffle=False)[0]
-    steps = ((model.train_on_batch, split.train), (model.test_on_batch, split.validation))
-    return sum(_step_seconds(step, x, y) * -(-len(side) // BATCH_SIZE) for step, side in steps)
-
-
-def _step_seconds(step: Callable[..., Any], x: Any, y: Any) -> float:
-    lengths = []
-    for _ in range(8):
-        began = time.perf_counter()
-        step(x, y)
-        lengths.append(time.perf_counter() - began)
-    return median(lengths[3:])  # the first ones trace the graph and warm up
 
 
 def _weights(name: str, seed: int) -> str:
@@ -227,18 +295,20 @@ def _pretrained(
     options: Options, split: Split, folder: RunFolder, seed: int
 ) -> tuple[keras.Model, Arm]:
     model = _create(options, split.train, options.weights)
-    history, seconds = _train_head(model, options, split)
-    stages = (
-        ("partial", last_stages(model, 2), options.partial_epochs, 5e-4),
-        ("whole", "", options.epochs, 2e-4),
+    history, seconds = train_head(model, split, options.head_epochs)
+    schedule = (
+        replace(PARTIAL, epochs=options.partial_epochs),
+        replace(WHOLE, epochs=options.epochs),
     )
-    freeze(model)
-    for stage, pattern, epochs, rate in stages:
-        unfreeze(model, pattern)
+    for stage, _ in stages(model, schedule):
         plan = Plan(
-            name=f"pretrained-{seed}-{stage}",
-            values={"learning_rate": rate, "weight_decay": 1e-2, "batch_size": BATCH_SIZE},
-            epochs=epochs,
+            name=f"pretrained-{seed}-{stage.name}",
+            values={
+                "learning_rate": stage.learning_rate,
+                "weight_decay": 1e-2,
+                "batch_size": BATCH_SIZE,
+            },
+            epochs=stage.epochs,
             seed=seed,
             shift=options.shift,
             quiet=options.quiet,
@@ -281,42 +351,3 @@ def _result(name: str, seed: int, split: Split, history: History, seconds: list[
         test={},
         epochs=len(seconds),
     )
-
-
-def _train_head(model: keras.Model, options: Options, split: Split) -> tuple[History, list[float]]:
-    """Trains the head on the frozen trunk's features; the trunk runs once over the images."""
-    began = time.perf_counter()
-    head = model.get_layer("head")
-    trunk = keras.Model(model.input, head.input)
-    inputs = keras.Input(head.input.shape[1:])
-    top = keras.Model(inputs, head(inputs))
-    task = split.train.task
-    epochs = options.head_epochs
-    steps = -(-len(split.train) // BATCH_SIZE)
-    values = {"learning_rate": 1e-3, "weight_decay": 1e-2}
-    top.compile(
-        make_optimizer(values, total_steps=steps * epochs),
-        loss=LOSSES[task](),
-        metrics=metrics_of(task),
-        jit_compile=jit_compile(),
-    )
-    x, x_validation = (
-        np.asarray(trunk.predict(ImageBatches(side, 64, shuffle=False), verbose=0))
-        for side in (split.train, split.validation)
-    )
-    ends: list[float] = []
-    fitted = top.fit(
-        x,
-        split.train.targets,
-        validation_data=(x_validation, split.validation.targets),
-        batch_size=BATCH_SIZE,
-        epochs=epochs,
-        verbose=0,
-        callbacks=[
-            keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda *_: ends.append(time.perf_counter() - began)
-            )
-        ],
-    )
-    history = {name: [float(v) for v in column] for name, column in fitted.history.items()}
-    return history, ends

@@ -15,7 +15,24 @@ from tuning.page.curves import learning_curves
 from tuning.page.document import KeyNumbers, Section, Table, Text, render
 
 Array = np.ndarray[Any, np.dtype[Any]]
-TITLES = {"pretrained": "pretrained", "scratch": "from scratch"}
+TITLES = {
+    "pretrained": "pretrained",
+    "scratch": "from scratch",
+    "probe": "linear probe",
+    "full": "full",
+    "staged": "staged, layer decay",
+    "lora": "LoRA",
+}
+SCHEDULE = (
+    "The pretrained network first learns its head on features computed once, then its last two "
+    "stages, then all of it; batch norms keep their pretrained statistics. The network from "
+    "scratch gets at least the same seconds."
+)
+COMPARISON = (
+    "Every method may train for {arm_seconds} seconds, tracing of its graph included; the linear "
+    "probe needs less. Batch norms keep their pretrained statistics but from scratch. Saved is "
+    "what a method changes: the head, the factors with the head, or all weights in float32."
+)
 
 
 @dataclass(kw_only=True)
@@ -29,6 +46,8 @@ class Arm:
     validation: float  # best value of the metric
     test: dict[str, float]
     epochs: int
+    trainable: int | None = None  # parameters, of the last phase; where methods are compared
+    saved_bytes: int | None = None  # of what the method learned
 
 
 def write_report(
@@ -40,15 +59,18 @@ def write_report(
     arms: list[Arm],
 ) -> None:
     """Writes the pictures and `report.html`."""
+    compares = "methods" in metrics
+    result = [_methods(metrics)] if compares else [_numbers(metrics, arms)]
+    said = COMPARISON.format(**metrics) if compares else SCHEDULE
     sections = [
-        Section(title="Result", blocks=[_numbers(metrics, arms), _arms(metrics)]),
-        Section(title="Curves", blocks=[_curves(folder, metrics, arms), Text(_schedule())]),
+        Section(title="Result", blocks=[*result, _arms(metrics)]),
+        Section(title="Curves", blocks=[_curves(folder, metrics, arms), Text(said)]),
         Section(title="Test", blocks=test_blocks(folder, metrics, split, outputs)),
         Section(title="Use it", blocks=use_blocks(metrics)),
     ]
     page = render(
         f"{metrics['data']['name']}: {metrics['model']['name']}, fine-tuned",
-        f"{metrics['data']['train']:,} training images, {len(arms) // 2} seeds",
+        f"{metrics['data']['train']:,} training images, {len({arm.seed for arm in arms})} seeds",
         sections,
         footer(metrics),
     )
@@ -58,7 +80,10 @@ def write_report(
 def _numbers(metrics: dict[str, Any], arms: list[Arm]) -> KeyNumbers:
     head = metrics["headline"]
     label = words(head).lower()
-    seconds = {name: np.mean([a.seconds[-1] for a in arms if a.name == name]) for name in TITLES}
+    seconds = {
+        name: np.mean([a.seconds[-1] for a in arms if a.name == name])
+        for name in ("pretrained", "scratch")
+    }
     return KeyNumbers(
         [
             (
@@ -78,6 +103,27 @@ def _numbers(metrics: dict[str, Any], arms: list[Arm]) -> KeyNumbers:
                 metrics["classical"]["name"],
             ),
         ]
+    )
+
+
+def _methods(metrics: dict[str, Any]) -> Table:
+    head = metrics["headline"]
+    rows = [
+        [
+            TITLES[name],
+            found[head],
+            f"{found['lowest']:.4f} to {found['highest']:.4f}",
+            round(found["seconds"], 1),
+            f"{found['trainable']:,}",
+            f"{found['saved_bytes'] / 1e6:.2f}",
+        ]
+        for name, found in metrics["methods"].items()
+    ]
+    label = f"test {words(head).lower()}"
+    return Table(
+        rows=rows,
+        columns=["method", label, "of the seeds", "seconds", "trainable parameters", "saved, MB"],
+        caption=f"Mean of the seeds; the exported model is of {TITLES[metrics['exported_method']]}",
     )
 
 
@@ -106,13 +152,5 @@ def _curves(folder: RunFolder, metrics: dict[str, Any], arms: list[Arm]) -> Any:
         folder,
         "learning_curves.png",
         png,
-        f"{words(metric)} of both networks over training time",
-    )
-
-
-def _schedule() -> str:
-    return (
-        "The pretrained network first learns its head on features computed once, then its last two "
-        "stages, then all of it; batch norms keep their pretrained statistics. The network from "
-        "scratch gets at least the same seconds."
+        f"{words(metric)} of every training over its time",
     )

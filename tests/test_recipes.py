@@ -169,6 +169,43 @@ def test_finetune_image_from_a_local_checkpoint(tmp_path: Path) -> None:
     assert zoo.deploy.predictor(found.folder / "model.keras").class_names == tuple("0123456789")
 
 
+@pytest.mark.parametrize(
+    "methods",
+    [("probe", "lora"), pytest.param(("full", "staged", "scratch"), marks=pytest.mark.slow)],
+)
+def test_finetune_image_compares_methods(tmp_path: Path, methods: tuple[str, ...]) -> None:
+    model = zoo.create_model("test_efficientnet", num_classes=5, input_size=32)
+    zoo.export_weights(model, tmp_path / "start.safetensors")
+    found = recipes.run(
+        "finetune-image",
+        data="digits",
+        model="test_efficientnet",
+        weights=str(tmp_path / "start.safetensors"),
+        methods=methods,
+        smoke=True,
+        quiet=True,
+        out=str(tmp_path / "run"),
+    )
+    compared = found.metrics["methods"]
+    assert tuple(compared) == methods
+    head = 256 * 10 + 10
+    for name, each in compared.items():
+        learns, saved = each["trainable"], each["saved_bytes"]
+        if name in ("probe", "lora"):
+            assert learns == head if name == "probe" else head < learns < 60_000
+            file = found.folder / "arms" / f"{name}-0.safetensors"
+            assert saved == file.stat().st_size
+            assert 4 * learns < saved < 4 * learns + 8192
+        else:
+            assert saved > 4 * learns > 1_200_000
+    page = (found.folder / "report.html").read_text()
+    assert "trainable parameters" in page
+    best = found.metrics["exported_method"]
+    assert best != "scratch"
+    assert found.metrics["test"]["accuracy"] == compared[best]["accuracy"]
+    assert zoo.deploy.predictor(found.folder / "model.keras").class_names == tuple("0123456789")
+
+
 def test_unknown_names_are_errors_that_help() -> None:
     with pytest.raises(UnknownNameError, match=r"`image-clasification`. Did you mean image-class"):
         recipes.run("image-clasification")
@@ -178,6 +215,12 @@ def test_unknown_names_are_errors_that_help() -> None:
         recipes.run("image-classification", model="resnet19")
     with pytest.raises(OptionValueError, match="`epochs` must be at least 1; got epochs=0"):
         recipes.run("image-classification", epochs=0)
+    with pytest.raises(OptionValueError, match=r"`methods` must be some of probe, .*got lora, lor"):
+        recipes.run("finetune-image", methods=("lora", "lor"))
+    with pytest.raises(OptionValueError, match="each once; got lora, lora"):
+        recipes.run("finetune-image", methods=("lora", "lora"))
+    with pytest.raises(OptionValueError, match=r"`layer_decay` must be in \(0, 1\]; got layer_d"):
+        recipes.run("finetune-image", layer_decay=1.5)
     with pytest.raises(OptionValueError, match="`resume` needs `out`"):
         recipes.run("image-classification", resume=True)
 

@@ -32,6 +32,7 @@ _LAZY = {
     "BOHB": "tuning.tuners",
     "BayesianOptimization": "tuning.tuners",
     "CatalogHyperModel": "tuning.hypermodel",
+    "FineTuningHyperModel": "tuning.finetuning",
     "GridSearch": "tuning.tuners",
     "HyperModel": "keras_tuner",
     "HyperParameters": "keras_tuner",
@@ -46,6 +47,7 @@ _LAZY = {
     "augmented": "tuning.augmentation",
     "errors": "keras_tuner",
     "make_optimizer": "tuning.optimizers",
+    "method_space": "tuning.finetuning",
     "mlp": "tuning.tabular",
 }
 
@@ -56,6 +58,7 @@ __all__ = [
     "BayesianOptimization",
     "CatalogHyperModel",
     "Choice",
+    "FineTuningHyperModel",
     "Fixed",
     "Float",
     "GridSearch",
@@ -78,6 +81,7 @@ __all__ = [
     "errors",
     "fine_tuning_space",
     "make_optimizer",
+    "method_space",
     "mlp",
     "optimization",
     "sample",
