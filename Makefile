@@ -34,19 +34,23 @@ parity: $(VENV)/dev $(PARITY_PYTHON)  ## compares every model with timm, records
 	$(MAKE) index
 
 bench: $(VENV)/dev                 ## prints every number of the README
-	$(BIN)/python -m pip install -q -e ".[bench]"
+	$(BIN)/python -m pip install -q -e ".[bench,deploy,serve]"
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.recipes
 	$(BIN)/python -m benchmarks.forward
 	$(BIN)/python -m benchmarks.train_step
 	$(BIN)/python -m benchmarks.augment
+	$(BIN)/python -m benchmarks.augment_accuracy
+	$(BIN)/python -m benchmarks.finetune
+	$(BIN)/python -m benchmarks.deploy
+	$(BIN)/python -m benchmarks.serve
 	$(BIN)/python -m benchmarks.tuning
 	$(BIN)/python -m benchmarks.tuning_curves
 	$(BIN)/python -m benchmarks.faults
 
 check-backends: $(VENV)/dev        ## graphs and weights on JAX; a smoke test on torch
 	$(BIN)/python -m pip install -q -e ".[jax,torch]"
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_models.py tests/test_layers.py tests/test_kernels.py tests/test_weights_convert.py tests/test_fused.py tests/test_engine_fit.py tests/test_engine_reuse.py tests/test_augment_*.py -m "not slow and not tensorflow"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/test_models.py tests/test_layers.py tests/test_kernels.py tests/test_weights_convert.py tests/test_fused.py tests/test_engine_fit.py tests/test_engine_reuse.py tests/test_augment_*.py tests/test_finetune*.py tests/test_deploy_engines.py tests/test_deploy_fusion.py -m "not slow and not tensorflow"
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/test_models.py -m "not slow and not tensorflow" -k "smoke or golden"
 	KERAS_BACKEND=torch $(BIN)/python -m pytest tests/test_augment_values.py -m "not slow and not tensorflow"
 

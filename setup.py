@@ -10,7 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "zoo" / "__init__.py").read
 
 REQUIRED = [
     "tensorflow>=2.20",
-    "keras>=3.12",
+    "keras>=3.15",
     "keras-tuner>=1.4.8,<1.5",  # tuning overrides private methods
     "tensorboard",  # imported by keras-tuner on every trial, undeclared there
     "tensorflow-datasets>=4.9.8",
@@ -38,6 +38,30 @@ DEV = [  # pinned: the checks must not change by themselves
     "mypy==2.4.1",
     "scikit-image==0.26.0",  # photographs for the tests
     "imbalanced-learn==0.14.2",  # the extra `imbalance`
+    "openvino==2026.4.1",  # the extra `deploy`, from here
+    "nncf==3.4.0",
+    "onnx==1.23.2",
+    "tf2onnx==1.17.0",
+    "onnxruntime==1.32.0",
+    "ai-edge-litert==2.3.0",
+    "starlette==1.10.0",  # the extra `serve`, from here
+    "uvicorn==0.54.0",
+    "python-multipart==0.0.34",
+    "prometheus-client==0.26.0",
+]
+DEPLOY = [
+    "openvino>=2025.1",
+    "nncf>=2.15",  # 8-bit forms of OpenVINO's models
+    "onnx>=1.17",
+    "tf2onnx>=1.16",  # imported by Keras to write ONNX
+    "onnxruntime>=1.20",
+    "ai-edge-litert>=1.2",
+]
+SERVE = [
+    "starlette>=1.0",
+    "uvicorn>=0.40",
+    "python-multipart>=0.0.20",
+    "prometheus-client>=0.21",
 ]
 BENCH = [  # compared with or measured on, never imported by the packages
     "keras-hub",
@@ -59,13 +83,15 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["zoo", "zoo.*", "tuning", "tuning.*", "recipes", "recipes.*"]),
     package_data={
-        "zoo": ["*.json", "*.pyi", "py.typed", "weights/*.json"],
+        "zoo": ["*.json", "*.pyi", "py.typed", "weights/*.json", "serve/*.html"],
         "tuning": ["py.typed"],
         "recipes": ["py.typed"],
     },
     install_requires=REQUIRED,
     extras_require={
         "imbalance": ["imbalanced-learn>=0.13"],
+        "deploy": DEPLOY,
+        "serve": SERVE,
         "jax": ["jax"],
         "torch": ["torch"],
         "dev": DEV,

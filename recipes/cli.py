@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 import recipes
+from recipes import cli_deploy, cli_profile, cli_serve
+from recipes.console import ERR, OUT, load_keras
 from zoo import catalog
 from zoo.errors import OptionValueError, ZooError
 from zoo.spec import ModelInfo
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the user's own setting wins
 
 app = typer.Typer(
     name="keras-zoo",
@@ -28,32 +23,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-OUT = Console()
-ERR = Console(stderr=True)
-
-
-@contextlib.contextmanager
-def _quiet_start() -> Iterator[None]:
-    """Keeps TensorFlow's start-up notes, written below Python and below its own log level, away."""
-    if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
-        yield
-        return
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("w") as nothing:
-            os.dup2(nothing.fileno(), 2)
-            yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _load_keras() -> None:
-    import logging
-
-    with _quiet_start():
-        import keras  # noqa: F401
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # advice on retracing, for a script
 
 
 @app.command("list")
@@ -164,7 +133,7 @@ def augment(
 
     check_single(policy)  # before seconds are spent on the start
     path = Path(out or Path(image).with_name(f"{Path(image).stem}-{policy}.png"))
-    _load_keras()
+    load_keras()
     contact_sheet(image, policy, count=count, side=side, seed=seed).save(path)
     OUT.print(f"{path}: the image, then {count} of {policy}", highlight=False, soft_wrap=True)
 
@@ -195,6 +164,15 @@ def run(
         list[str] | None, typer.Option(help="Target column of a CSV; repeatable.")
     ] = None,
     image_size: Annotated[int | None, typer.Option(help="Pixels.")] = None,
+    augment: Annotated[
+        str | None, typer.Option(help="A layer on single images, such as randaugment; or none.")
+    ] = None,
+    augment_strength: Annotated[
+        float | None, typer.Option(help="0 to 1; default: searched by --tune, else the usual one.")
+    ] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help="Of skewed classes: over, under, smote, ...; or none.")
+    ] = None,
     stem: Annotated[str | None, typer.Option(help="default, or small for 28-64 px.")] = None,
     tune: Annotated[int | None, typer.Option(help="Trials of the search; 0: none.")] = None,
     algorithm: Annotated[
@@ -203,6 +181,10 @@ def run(
     search_epochs: Annotated[int | None, typer.Option(help="Epochs of a trial.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the final training.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Repetitions, where a recipe compares.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Ways to compare: probe, full, staged, lora, scratch; by commas."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Use only so many examples.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes of the search.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same result.")] = None,
@@ -220,8 +202,10 @@ def run(
     given = {
         "data": data, "model": model, "weights": weights, "task": task,
         "image_column": image_column, "target_columns": tuple(target) if target else None,
-        "image_size": image_size, "stem": stem, "tune": tune, "algorithm": algorithm,
+        "image_size": image_size, "augment": augment, "augment_strength": augment_strength,
+        "sampling": sampling, "stem": stem, "tune": tune, "algorithm": algorithm,
         "search_epochs": search_epochs, "epochs": epochs, "seeds": seeds, "limit": limit,
+        "methods": tuple(methods.replace(" ", "").split(",")) if methods else None,
         "workers": workers, "seed": seed, "smoke": smoke or None, "out": out,
         "resume": resume or None, "quiet": quiet or None,
     }  # fmt: skip
@@ -231,7 +215,7 @@ def run(
         from recipes.folder import default_folder
 
         options["out"] = str(default_folder(recipe))
-    _load_keras()
+    load_keras()
     try:
         result = recipes.run(recipe, **options)
     except KeyboardInterrupt:
@@ -270,38 +254,10 @@ def _summary(result: recipes.RunResult) -> None:
     OUT.print(f"{metrics['seconds']['total']:.0f} s; report: {result.folder / 'report.html'}")
 
 
-@app.command()
-def predict(
-    model: Annotated[str, typer.Argument(help="A .keras file or folder, or a model name.")],
-    images: Annotated[list[str], typer.Argument(help="Image files.")],
-    top: Annotated[int, typer.Option(help="Classes per image.")] = 5,
-    weights: Annotated[
-        str | None, typer.Option(help="For a model name: a tag, file or address.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
-) -> None:
-    """Name what image files show."""
-    _load_keras()
-    import zoo
-    from zoo.deploy import predictor
-
-    place = Path(model)
-    opened: Any = model if place.exists() or place.suffix == ".keras" else None
-    if opened is None:  # a name asks for published weights, `name.tag` for those
-        opened = zoo.create_model(model, weights or (None if "." in model else "default"))
-    chosen = predictor(opened)
-    answers = chosen.classify(images, top=top)
-    if as_json:
-        rows = {
-            path: [{"name": p.name, "index": p.index, "value": p.value} for p in answer]
-            for path, answer in zip(images, answers, strict=True)
-        }
-        sys.stdout.write(json.dumps(rows, indent=1) + "\n")
-        return
-    for path, answer in zip(images, answers, strict=True):
-        OUT.print(f"[bold]{path}[/bold]")
-        for guess in answer:
-            OUT.print(f"  {guess.value:7.3f}  {guess.name}", highlight=False)
+app.command()(cli_deploy.export)
+app.command()(cli_deploy.predict)
+app.command()(cli_profile.profile)
+app.command()(cli_serve.serve)
 
 
 def main() -> None:

@@ -61,6 +61,10 @@ class RunError(ZooError, RuntimeError):
     """A run folder that cannot be used as asked: finished, unfinished, or of another recipe."""
 
 
+class ExportError(ZooError, RuntimeError):
+    """A model that a format cannot hold, or whose file answers otherwise than the model."""
+
+
 def did_you_mean(name: str, known: Iterable[str], limit: int = 5) -> str:
     """Returns ` Did you mean a, b?` with the closest known names, or an empty string."""
     close = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.6)
