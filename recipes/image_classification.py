@@ -22,6 +22,7 @@ import keras
 import zoo
 from recipes import RunResult
 from recipes.data import ImageBatches, ImageData, Split, split_data
+from recipes.data.sampling import resampled
 from recipes.evaluation import baseline, headline, predict, scores
 from recipes.exporting import export_model
 from recipes.folder import RunFolder
@@ -37,8 +38,9 @@ from recipes.training import (
     training_targets,
 )
 from recipes.versions import versions
+from tuning.augmentation import NO_POLICY, default_strength
 from tuning.hypermodel import CatalogHyperModel
-from tuning.space import default_space, defaults
+from tuning.space import Fixed, Float, Space, default_space, defaults
 from tuning.tune import TuningResult, tune
 
 NAME = "image-classification"
@@ -87,11 +89,12 @@ def _job(options: Options, folder: RunFolder) -> dict[str, Any]:
     clock.lap("data")
     reference = baseline(split.train, split.test, options.seed)
     clock.lap("baseline")
+    split, sampling = resampled(split, options.sampling, seed=options.seed)
     scaled, scale = training_targets(split)
     create = functools.partial(_create, options, data)
 
     search = _search(options, scaled, create, folder) if options.tune else None
-    space = default_space(samples=len(split.train))
+    space = _space(options, split)
     values = search.best_hyperparameters if search else defaults(space)
     clock.lap("search")
     model, trained = _train(options, scaled, create, values, folder)
@@ -113,6 +116,11 @@ def _job(options: Options, folder: RunFolder) -> dict[str, Any]:
         },
         "hyperparameters": dict(values),
         "best_epoch": trained.best_epoch + 1,
+        "augmentation": {
+            "policy": options.augment,
+            "strength": values.get("augmentation_strength"),
+        },
+        "sampling": sampling,
         "data": describe(data, split),
         "seed": options.seed,
         "versions": versions(),
@@ -152,11 +160,25 @@ def _create(options: Options, data: ImageData, dropout: float = 0.0) -> keras.Mo
     )
 
 
+def _space(options: Options, split: Split) -> Space:
+    """What is searched: with a policy its strength too, if none is given."""
+    space = default_space(samples=len(split.train))
+    if options.augment == NO_POLICY:
+        return space
+    given = options.augment_strength
+    strength = Float(0.0, 1.0, default=default_strength(options.augment))
+    return {
+        **space,
+        "augmentation": Fixed(options.augment),
+        "augmentation_strength": strength if given is None else Fixed(given),
+    }
+
+
 def _search(options: Options, split: Split, create: Any, folder: RunFolder) -> TuningResult:
     task = split.train.task
     hypermodel = CatalogHyperModel(
         create,
-        space=default_space(samples=len(split.train)),
+        space=_space(options, split),
         loss=LOSSES[task](),
         metrics=metrics_of(task),
     )
@@ -193,6 +215,8 @@ def _train(
         epochs=options.epochs,
         seed=options.seed,
         shift=options.shift,
+        augment=options.augment,
+        augment_strength=options.augment_strength,
         quiet=options.quiet,
     )
     return model, train(model, split, plan, folder)

@@ -12,8 +12,10 @@ import numpy as np
 
 from recipes import RunResult
 from recipes.data import ImageData, Split, fingerprint, load_image_data
+from recipes.data.sampling import sampler_name
 from recipes.folder import RunFolder, default_folder
 from recipes.training import TargetScale
+from tuning.augmentation import check_policy
 from zoo.errors import OptionValueError
 from zoo.record import get_record, set_record
 
@@ -32,6 +34,10 @@ class ImageOptions:
     target_columns: tuple[str, ...] | None = None  # of a CSV; None: all others
     image_size: int | None = None  # pixels; None: the images' own if they agree
     shift: float = 0.08  # random shift of training images, share of the side; 0: none
+    # and further augmentation: a layer of zoo.list_augmentations() on single images, or crop_flip
+    augment: str = "none"
+    augment_strength: float | None = None  # 0 to 1; None: the policy's usual one
+    sampling: str = "none"  # of skewed classes: over, under, smote, ... (training side only)
     limit: int | None = None  # use only so many examples
     seed: int = 0
     smoke: bool = False  # smallest size, to see it work
@@ -41,6 +47,8 @@ class ImageOptions:
 
     def __post_init__(self) -> None:
         self.at_least(seed=0)
+        check_policy(self.augment, self.augment_strength)
+        sampler_name(self.sampling)
         if self.resume and self.out is None:
             raise OptionValueError("`resume` needs `out`, the folder of the interrupted run.")
 

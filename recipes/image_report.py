@@ -141,6 +141,22 @@ def _training(folder: RunFolder, metrics: dict[str, Any], trained: Trained) -> l
             columns=["hyperparameter", "value"],
             caption="Trained with",
         ),
+        *sampling_blocks(metrics),
+    ]
+
+
+def sampling_blocks(metrics: dict[str, Any]) -> list[Block]:
+    """What sampling did to the training side; nothing where there was none."""
+    sampling = metrics.get("sampling")
+    if not sampling:
+        return []
+    before, after = sampling["before"], sampling["after"]
+    return [
+        Table(
+            rows=[[name, count, after[name]] for name, count in before.items()],
+            columns=["class", "training images", "after sampling"],
+            caption=f"Sampled by {sampling['method'].replace('_', ' ')}, on the training side only",
+        )
     ]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from recipes.data import ImageBatches, ImageData, Split
 from recipes.folder import RunFolder
 from tuning.accelerator import jit_compile
+from tuning.augmentation import augmented, default_strength
 from tuning.optimizers import make_optimizer
 from tuning.progress import TrainingProgress
 from zoo.errors import DataError
@@ -98,6 +99,15 @@ class Plan:
     quiet: bool = False
     limit_s: float | None = None  # seconds after which no further epoch begins
     shift: float = 0.0  # largest random shift of training images, share of the side
+    augment: str = "none"  # policy of tuning.augmented, on images in 0 .. 255
+    augment_strength: float | None = None  # None: that of `values`, else the policy's usual one
+
+    @property
+    def strength(self) -> float:
+        """How strongly training images are augmented: 0 to 1."""
+        if self.augment_strength is not None:
+            return self.augment_strength
+        return float(self.values.get("augmentation_strength", default_strength(self.augment)))
 
 
 @dataclass(kw_only=True)
@@ -176,12 +186,14 @@ def train(
 ) -> Trained:
     """Trains a model, from where an interrupted run of the same plan stopped.
 
-    The model ends with the weights of its best validation epoch.
+    The model ends with the weights of its best validation epoch. Augmentation is part of a copy
+    that is trained in its place, so that a file of the model opens without this package.
 
     Raises:
         DataError: The loss is no longer finite.
         RunError: The run folder cannot be written.
     """
+    whole, model = model, augmented(model, plan.strength, plan.augment)
     task = split.train.task
     batch_size = int(plan.values.get("batch_size", 32))
     steps = -(-len(split.train) // batch_size)
@@ -213,11 +225,13 @@ def train(
             )
     state = run.read_json(f"training/{plan.name}.json")
     model.load_weights(run.path / state["best"])
+    if whole is not model:
+        whole.set_weights(model.get_weights())
     return done
 
 
 def _seed_states(model: keras.Model) -> list[Any]:
-    """The states of dropout's generators, which Keras' weight files leave out."""
+    """The states of dropout's and augmentation's generators, which weight files leave out."""
     return [v for v in model.variables if v.path.endswith("seed_generator_state")]
 
 

@@ -174,7 +174,7 @@ def tensorflow_macs(model: keras.Model, shape: tuple[int, ...]) -> int:
     [
         ("test_vit", None),
         ("test_efficientnet", 64),
-        ("swin_tiny_patch4_window7_224", None),
+        pytest.param("swin_tiny_patch4_window7_224", None, marks=pytest.mark.slow),
         pytest.param("swinv2_tiny_window8_256", None, marks=pytest.mark.slow),
     ],
 )

@@ -182,14 +182,23 @@ def test_models_that_cannot_be_converted() -> None:
 def test_nothing_quantised_is_an_error(
     model: keras.Model, made: dict[str, Quantized], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unchanged(*_: Any) -> tuple[QuantizedOperation, ...]:
-        return tuple(replace(one, after=one.before) for one in made["openvino"].report.operations)
+    found = made["litert"]
+    unchanged = tuple(replace(one, after=one.before) for one in found.report.operations)
 
-    with pytest.raises(ExportError, match=r"Nothing of `test_efficientnet` was quantised"):
-        quantize(model, "int8", photos(FEWEST), float_layers=".")
-    monkeypatch.setattr(quantization, "litert_operations", unchanged)
+    class Nothing:
+        operations = unchanged
+
+    monkeypatch.setattr(quantization, "_litert", lambda *_: Nothing)
     with pytest.raises(ExportError, match=r"none of its \d+ convolutions and dense layers"):
         quantize(model, "int8", photos(FEWEST), engine="litert")
+
+
+@pytest.mark.tensorflow
+@pytest.mark.slow
+def test_keeping_every_layer_is_an_error(model: keras.Model) -> None:
+    need("openvino")
+    with pytest.raises(ExportError, match=r"Nothing of `test_efficientnet` was quantised"):
+        quantize(model, "int8", photos(FEWEST), float_layers=".")
 
 
 @pytest.mark.tensorflow
@@ -243,7 +252,7 @@ def test_the_report_names_every_multiplication(
         assert kept == depthwise | {first}
     else:
         assert not kept
-    assert report.bytes_after < 0.6 * report.bytes_before
+    assert report.bytes_after < 0.8 * report.bytes_before
     assert report.compared_on == "calibration"
     assert (report.calibration_images, report.compared_images) == (48, 48)
 
@@ -330,7 +339,7 @@ def test_real_weights_agree_on_photographs() -> None:
     whole = photographs()
     found = quantize(model, "int8", crops(100, 1, calibration=True), validation=whole)
     assert found.report.agreement is not None
-    assert found.report.agreement >= 0.8
-    assert found.report.mac_share > 0.9
+    assert found.report.agreement >= 0.9
+    assert found.report.mac_share > 0.85
     names = [row[0].index for row in zoo.deploy.predictor(found).classify(whole)]
     assert len(set(names) & set(PHOTOS.values())) >= 4

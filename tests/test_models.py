@@ -16,7 +16,8 @@ import pytest
 import zoo
 from tests.fill import fingerprint, noise
 from tests.random_weights import filled, golden, torch_shapes
-from tools.make_index import catalog, count_macs
+from tools.make_index import catalog
+from zoo.deploy.counting import count_macs
 from zoo.errors import OptionError, OptionValueError
 from zoo.spec import Family, Variant
 

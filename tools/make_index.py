@@ -7,51 +7,24 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from zoo.blocks import deferred_kernels
 from zoo.catalog import natural_key
+from zoo.deploy.counting import count_macs
 from zoo.image import FAMILIES, load_family
 from zoo.image.builder import build_model, parse_options
-from zoo.layers import WindowAttention
 from zoo.models import SIGNATURE, describe
 from zoo.spec import Family, ModelInfo, Preprocessing, Variant
 
-KERNELS = (
-    keras.layers.Conv1D,
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.Dense,
-)
 ROOT = Path(__file__).parents[1]
 INDEX = ROOT / "zoo" / "index.json"
 REGISTRY = ROOT / "zoo" / "weights" / "registry.json"
 GOLDEN = ROOT / "tests" / "golden"
 CONFIGURATIONS = ROOT / "tests" / "configurations.json"
 PAGE = ROOT / "docs" / "models.md"
-
-
-def count_macs(model: keras.Model) -> int:
-    """Multiply-accumulates of one input: convolutions, dense layers and attention."""
-    total = 0
-    for operation in model.operations:
-        if isinstance(operation, KERNELS):
-            places = math.prod(operation.output.shape[1:-1])
-            total += math.prod(operation.kernel.shape) * places
-        elif isinstance(operation, WindowAttention):
-            _, area, width = operation.output.shape
-            sides = zip(operation.input[1].shape[1:3], operation.window, strict=True)
-            windows = math.prod(-(-side // window) for side, window in sides)
-            total += 2 * windows * area * area * width
-        elif type(operation).__name__ == "DotProductAttention":
-            queries, keys = (tensor.shape for tensor in operation.input[:2])
-            total += 2 * queries[1] * keys[1] * math.prod(queries[2:])
-    return total
 
 
 def macs_of(family: Family, variant: Variant) -> int:

@@ -10,7 +10,7 @@ import keras
 import keras_tuner
 
 from tuning.accelerator import jit_compile
-from tuning.augmentation import augmented
+from tuning.augmentation import AFFINE, augmented
 from tuning.data import (
     Data,
     can_rebatch,
@@ -37,6 +37,7 @@ TRAINING = frozenset(
         "warmup",
         "clip_norm",
         "label_smoothing",
+        "augmentation",
         "augmentation_strength",
     )
 )
@@ -54,9 +55,13 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         loss: As in `keras.Model.compile`; None is cross-entropy over integer labels and logits.
         metrics: Names of metrics as in `keras.Model.compile`.
         family: Family of the catalog whose default space it is; see `default_space`.
+        value_range: Lowest and highest value of images, for augmentations that change colours.
 
     A `label_smoothing` in the space smooths the labels of the loss, in `val_loss` too, so judge
-    trials by another metric. An `augmentation_strength` augments training images of the model.
+    trials by another metric. An `augmentation_strength` augments training images inside of the
+    model, by the policy `augmentation` ("random_affine", if the space has none). The layer that
+    does so is part of trials only: what `TuningResult.best_model` returns is without it, and opens
+    from a file wherever the model itself does.
 
     Raises:
         OptionValueError: The space cannot be declared.
@@ -73,6 +78,7 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         loss: str | keras.losses.Loss | None = None,
         metrics: Sequence[str] = ("accuracy",),
         family: str | None = None,
+        value_range: tuple[float, float] = (0.0, 255.0),
     ) -> None:
         if space is not None:
             check_space(space)
@@ -82,6 +88,7 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         self._given_space = self._space = space
         self._loss = loss or keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         self._family = family
+        self._value_range = value_range
         self._data: Data = None
         self._epochs = 0
 
@@ -134,13 +141,35 @@ class CatalogHyperModel(keras_tuner.HyperModel):
         Raises:
             OptionValueError: `prepare` was not called.
         """
+        values, model = self._created(hp)
+        if "augmentation_strength" in values:
+            model = augmented(
+                model,
+                float(values["augmentation_strength"]),
+                str(values.get("augmentation", AFFINE)),
+                value_range=self._value_range,
+            )
+        return self._compiled(model, values)
+
+    def build_to_keep(self, hp: Any) -> keras.Model:
+        """Returns the compiled model of a trial without what only its training needs.
+
+        Its weights are those of `build`'s model, in the same order.
+
+        Raises:
+            OptionValueError: `prepare` was not called.
+        """
+        values, model = self._created(hp)
+        return self._compiled(model, values)
+
+    def _created(self, hp: Any) -> tuple[Mapping[str, Any], keras.Model]:
         if not self._epochs:
             raise OptionValueError("Call prepare(train, epochs=...) before a model is built.")
         values = sample(hp, self.space)
-        model = self.create(**{name: values[name] for name in values if name not in TRAINING})
+        return values, self.create(**{n: v for n, v in values.items() if n not in TRAINING})
+
+    def _compiled(self, model: keras.Model, values: Mapping[str, Any]) -> keras.Model:
         loss = self._loss
-        if "augmentation_strength" in values:
-            model = augmented(model, float(values["augmentation_strength"]))
         if "label_smoothing" in values:
             loss = smoothed(loss, float(values["label_smoothing"]))
         data, size = self._data, values.get("batch_size")

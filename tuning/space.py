@@ -17,6 +17,7 @@ from zoo.catalog import list_models
 from zoo.errors import OptionValueError
 
 __all__ = [
+    "AUGMENTATION",
     "AUGMENTATION_STRENGTH",
     "DROP_PATH",
     "LABEL_SMOOTHING",
@@ -86,8 +87,10 @@ WARMUP = Float(0.0, 0.2, default=0.05, when=When("lr_schedule", WARMUP_SCHEDULES
 # Stochastic depth of the last block. Huang et al. 2016, arXiv:1603.09382, take 0.5 for 110 layers
 # and long trainings; Wightman et al. 2021, arXiv:2110.00476, table 2, take 0.05.
 DROP_PATH = Float(0.0, 0.2, default=0.0)
-# Levels, for every strength compiles a model of its own.
-AUGMENTATION_STRENGTH = Choice((0.0, 0.25, 0.5, 1.0))
+# Read when a step runs: trials of all strengths share one compiled model.
+AUGMENTATION_STRENGTH = Float(0.0, 1.0, default=0.0)
+# What is as strong as that; each compiles a model of its own. The first minds no value range.
+AUGMENTATION = Choice(("random_affine", "crop_flip", "randaugment", "trivialaugment"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,6 +260,9 @@ def tabular_space(*, samples: int | None = None, batched: bool = False) -> Space
             "depth": Int(1, 5, default=2),
             "hidden_units": Int(32, 1024, log=True, default=256),
             "dropout": Float(0.0, 0.5, default=0.1),
+            # Of standardised features; all but 0 share a compiled model. Bishop 1995, "Training
+            # with noise is equivalent to Tikhonov regularization".
+            "noise": Float(0.0, 0.3, default=0.0),
             "lr_schedule": LR_SCHEDULE,
         }
     )

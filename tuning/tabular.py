@@ -14,6 +14,7 @@ def mlp(
     hidden_units: int = 256,
     depth: int = 2,
     dropout: float = 0.0,
+    noise: float = 0.0,
 ) -> keras.Model:
     """Returns a multilayer perceptron: (B, features), standardised -> (B, outputs).
 
@@ -29,6 +30,7 @@ def mlp(
         hidden_units: Width of every hidden layer.
         depth: Number of hidden layers; 0 is a linear model.
         dropout: Share of hidden units left out in training.
+        noise: Standard deviation of the normal noise that is added to the features in training.
 
     Raises:
         OptionValueError: A number is out of range.
@@ -39,7 +41,11 @@ def mlp(
             raise OptionValueError(f"`{name}` must be at least {low}; got {name}={value}.")
     if not 0 <= dropout < 1:
         raise OptionValueError(f"`dropout` must be in [0, 1); got dropout={dropout}.")
+    if noise < 0:
+        raise OptionValueError(f"`noise` must be at least 0; got noise={noise}.")
     x = inputs = keras.Input((features,), name="features")
+    if noise:
+        x = keras.layers.GaussianNoise(noise, name="noise")(x)
     for number in range(1, depth + 1):
         x = keras.layers.Dense(hidden_units, activation="relu", name=f"hidden{number}")(x)
         x = keras.layers.Dropout(dropout, name=f"dropout{number}")(x)

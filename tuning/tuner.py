@@ -283,10 +283,13 @@ class EngineTuner(keras_tuner.Tuner):
     def load_model(self, trial: Any) -> keras.Model:
         """Returns a trial's model, built anew, with the weights of its best epoch.
 
+        A catalog's model is without augmentation, which only its training needs.
+
         Raises:
             RunError: The weights were deleted, since only those of the best trials are kept.
         """
-        model = self._build_hypermodel(trial.hyperparameters.copy())
+        build: Any = getattr(self.hypermodel, "build_to_keep", self._build_hypermodel)
+        model = build(trial.hyperparameters.copy())
         folder = self.runner.folder(trial.trial_id)
         if not model.built:
             model.build_from_config(read_json(folder / BUILD_CONFIG))

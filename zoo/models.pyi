@@ -999,107 +999,107 @@ def spnasnet_100(weights: str | os.PathLike[str] | None = None, *, num_classes: 
     Source: arXiv:1904.02877. Weights: rmsp_in1k. Arguments as in `zoo.create_model`."""
 
 def swin_base_patch4_window7_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swin_base_patch4_window7_224: 87,768,224 parameters, 11.87 GMACs at 224 px.
+    """swin_base_patch4_window7_224: 87,768,224 parameters, 15.43 GMACs at 224 px.
 
     Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
 
 def swin_base_patch4_window12_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swin_base_patch4_window12_384: 87,903,584 parameters, 36.61 GMACs at 384 px.
+    """swin_base_patch4_window12_384: 87,903,584 parameters, 47.08 GMACs at 384 px.
 
     Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
 
 def swin_large_patch4_window7_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swin_large_patch4_window7_224: 196,532,476 parameters, 26.46 GMACs at 224 px.
+    """swin_large_patch4_window7_224: 196,532,476 parameters, 34.48 GMACs at 224 px.
 
     Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
 
 def swin_large_patch4_window12_384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swin_large_patch4_window12_384: 196,735,516 parameters, 80.35 GMACs at 384 px.
+    """swin_large_patch4_window12_384: 196,735,516 parameters, 103.92 GMACs at 384 px.
 
     Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
 
 def swin_s3_base_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swin_s3_base_224: 71,125,762 parameters, 13.21 GMACs at 224 px.
+    """swin_s3_base_224: 71,125,762 parameters, 13.66 GMACs at 224 px.
 
     Source: arXiv:2111.14725. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
 
 def swin_s3_small_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swin_s3_small_224: 49,737,298 parameters, 9.01 GMACs at 224 px.
+    """swin_s3_small_224: 49,737,298 parameters, 9.40 GMACs at 224 px.
 
     Source: arXiv:2111.14725. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
 
 def swin_s3_tiny_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swin_s3_tiny_224: 28,328,674 parameters, 4.18 GMACs at 224 px.
+    """swin_s3_tiny_224: 28,328,674 parameters, 4.62 GMACs at 224 px.
 
     Source: arXiv:2111.14725. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
 
 def swin_small_patch4_window7_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swin_small_patch4_window7_224: 49,606,258 parameters, 6.74 GMACs at 224 px.
+    """swin_small_patch4_window7_224: 49,606,258 parameters, 8.74 GMACs at 224 px.
 
     Source: arXiv:2103.14030. Weights: ms_in22k_ft_in1k, ms_in1k, ms_in22k. Arguments as in `zoo.create_model`."""
 
 def swin_tiny_patch4_window7_224(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swin_tiny_patch4_window7_224: 28,288,354 parameters, 3.53 GMACs at 224 px.
+    """swin_tiny_patch4_window7_224: 28,288,354 parameters, 4.49 GMACs at 224 px.
 
     Source: arXiv:2103.14030. Weights: ms_in1k, ms_in22k, ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_base_window8_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_base_window8_256: 87,918,816 parameters, 15.62 GMACs at 256 px.
+    """swinv2_base_window8_256: 87,918,816 parameters, 20.33 GMACs at 256 px.
 
     Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_base_window12_192(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_base_window12_192: 87,918,816 parameters, 11.25 GMACs at 192 px.
+    """swinv2_base_window12_192: 87,918,816 parameters, 11.86 GMACs at 192 px.
 
     Source: arXiv:2111.09883. Weights: ms_in22k. Arguments as in `zoo.create_model`."""
 
 def swinv2_base_window12to16_192to256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_base_window12to16_192to256: 87,918,816 parameters, 20.88 GMACs at 256 px.
+    """swinv2_base_window12to16_192to256: 87,918,816 parameters, 21.97 GMACs at 256 px.
 
     Source: arXiv:2111.09883. Weights: ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_base_window12to24_192to384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_base_window12to24_192to384: 87,918,816 parameters, 52.69 GMACs at 384 px.
+    """swinv2_base_window12to24_192to384: 87,918,816 parameters, 55.15 GMACs at 384 px.
 
     Source: arXiv:2111.09883. Weights: ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_base_window16_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_base_window16_256: 87,918,816 parameters, 20.88 GMACs at 256 px.
+    """swinv2_base_window16_256: 87,918,816 parameters, 21.97 GMACs at 256 px.
 
     Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_large_window12_192(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_large_window12_192: 196,739,932 parameters, 24.81 GMACs at 192 px.
+    """swinv2_large_window12_192: 196,739,932 parameters, 26.10 GMACs at 192 px.
 
     Source: arXiv:2111.09883. Weights: ms_in22k. Arguments as in `zoo.create_model`."""
 
 def swinv2_large_window12to16_192to256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_large_window12to16_192to256: 196,739,932 parameters, 45.44 GMACs at 256 px.
+    """swinv2_large_window12to16_192to256: 196,739,932 parameters, 47.74 GMACs at 256 px.
 
     Source: arXiv:2111.09883. Weights: ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_large_window12to24_192to384(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_large_window12to24_192to384: 196,739,932 parameters, 110.80 GMACs at 384 px.
+    """swinv2_large_window12to24_192to384: 196,739,932 parameters, 115.99 GMACs at 384 px.
 
     Source: arXiv:2111.09883. Weights: ms_in22k_ft_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_small_window8_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_small_window8_256: 49,728,418 parameters, 8.89 GMACs at 256 px.
+    """swinv2_small_window8_256: 49,728,418 parameters, 11.55 GMACs at 256 px.
 
     Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_small_window16_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_small_window16_256: 49,728,418 parameters, 12.13 GMACs at 256 px.
+    """swinv2_small_window16_256: 49,728,418 parameters, 12.78 GMACs at 256 px.
 
     Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_tiny_window8_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_tiny_window8_256: 28,347,154 parameters, 4.66 GMACs at 256 px.
+    """swinv2_tiny_window8_256: 28,347,154 parameters, 5.94 GMACs at 256 px.
 
     Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
 
 def swinv2_tiny_window16_256(weights: str | os.PathLike[str] | None = None, *, num_classes: int = 1000, input_size: int | tuple[int | None, int | None] | None = None, in_channels: int = 3, dropout: float = 0.0, drop_path: float = 0.0, pool: Literal['default', 'avg', 'max', 'avgmax'] | None = 'default', classifier_activation: str | None = None, preprocess: bool = False, output_stride: int | None = None, stem: Literal['default', 'small'] = 'default', dtype: str | None = None) -> keras.Model:
-    """swinv2_tiny_window16_256: 28,347,154 parameters, 6.09 GMACs at 256 px.
+    """swinv2_tiny_window16_256: 28,347,154 parameters, 6.66 GMACs at 256 px.
 
     Source: arXiv:2111.09883. Weights: ms_in1k. Arguments as in `zoo.create_model`."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import random
+import types
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -51,6 +52,9 @@ class Augmentation(keras.layers.Layer):
     rank = 3  # of one sample of it
     keys: tuple[str, ...] = ("images", "labels")
     needs_labels = False
+    # TensorFlow's mark of functions that autograph leaves alone: there is nothing in a layer to
+    # convert, and it would turn our errors into its own.
+    autograph_info__: Mapping[str, Any] = types.MappingProxyType({})
 
     def __init__(self, *, p: float = 1.0, seed: int | None = None, **options: Any) -> None:
         unknown = [name for name in options if name not in ("name", "dtype", "trainable")]

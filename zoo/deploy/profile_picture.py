@@ -99,6 +99,7 @@ def _dress(axes: Any, title: str, names: Sequence[str]) -> None:
     axes.tick_params(length=0, labelsize=9)
     axes.tick_params(axis="x", colors=MUTED)
     axes.grid(axis="x", color=RULE, linewidth=0.8)
+    axes.locator_params(axis="x", nbins=4)
     axes.set_axisbelow(True)
     for spine in axes.spines.values():
         spine.set_visible(False)

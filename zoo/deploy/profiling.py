@@ -33,7 +33,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 LOW, HIGH = 10, 90  # percentiles of the interval
 WARM_UP = 3  # calls before the clock
 FEWEST = 10  # calls of each engine, however slow
-MOST_STAGES = 8  # timed and drawn; a transformer's blocks are put together
+MOST_STAGES = 10  # timed and drawn; a transformer's blocks are put together
 SPANS = 4  # that its blocks are put together to
 
 

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import json
 import logging
+import math
 import os
 import re
 import tempfile
@@ -22,12 +23,11 @@ import keras
 import numpy as np
 
 from zoo.deploy.calibration import Images, ImageSet, check_representative, gather
-from zoo.deploy.counting import count_macs
+from zoo.deploy.counting import count_macs, item_bytes
 from zoo.deploy.engines import Engine, LiteRTEngine, OpenVINOEngine, TensorflowEngine
 from zoo.deploy.graphs import (
     check_convertible,
     converting,
-    litert_graph,
     openvino_core,
     openvino_graph,
     require,
@@ -362,7 +362,7 @@ def _litert(model: keras.Model, learned: ImageSet, precision: str) -> _Made:
         engine=LiteRTEngine(content, precision),
         graph=content,
         operations=litert_operations(content, model),
-        bytes_before=len(litert_graph(model)),
+        bytes_before=sum(math.prod(v.shape) * item_bytes(v.dtype) for v in model.weights),
         bytes_after=len(content),
     )
 

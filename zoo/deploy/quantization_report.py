@@ -73,9 +73,10 @@ class QuantizationReport:
         from rich.table import Table
 
         table = Table(box=None, header_style="bold", pad_edge=False)
-        for title in ("layer", "kind", "from", "to"):
+        table.add_column("layer", overflow="fold")
+        for title in ("kind", "from", "to"):
             table.add_column(title, no_wrap=True)
-        table.add_column("MMACs", justify="right")
+        table.add_column("MMACs", justify="right", no_wrap=True, min_width=7)
         for one in self.operations:
             table.add_row(one.name, one.kind, one.before, one.after, f"{one.macs / 1e6:.2f}")
         return Group(table, *str(self).split("; "))
