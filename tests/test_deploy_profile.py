@@ -21,7 +21,7 @@ from tests.random_weights import Array
 from zoo.deploy import counting, profiling
 from zoo.deploy.counting import count_macs, operation_costs, peak_activations, steps, uncounted
 from zoo.deploy.profiling import Profile, profile, stage_groups
-from zoo.errors import OptionValueError
+from zoo.errors import ExportError, OptionValueError
 
 Maker = Callable[[Any], Any]
 
@@ -350,7 +350,7 @@ class Sleeper:
 
     def __call__(self, batch: Array) -> Array:
         self.calls.append(self.name)
-        assert batch.shape == (4, 32, 32, 3)
+        assert batch.shape[1:] == (32, 32, 3)
         assert batch.dtype == np.float32
         time.sleep(self.seconds)
         return np.zeros((len(batch), 10), np.float32)
@@ -385,13 +385,10 @@ def test_stages_are_timed_by_what_each_adds(
     lasting = iter([0.002 * (i + 1) ** 2 for i in range(len(order))])
 
     def make_engine(model: keras.Model, name: str, *, precision: str) -> Any:
-        if model is tiny:
-            return lambda batch: batch
-        wait = next(lasting)
-        return lambda _: time.sleep(wait)
+        wait = 0.0 if model is tiny else next(lasting)
+        return Sleeper(name, wait, [])
 
     monkeypatch.setattr(profiling, "make_engine", make_engine)
-    monkeypatch.setattr(profiling, "_latencies", lambda *_: ())
     found = profile(tiny, ["tensorflow"], seconds=0.05)
     assert found.stage_engine == "tensorflow"
     for i, stage in enumerate(found.stages):
@@ -447,6 +444,25 @@ def test_the_picture(measured: Profile, tmp_path: Path) -> None:
     with pytest.raises(OptionValueError, match=r"`path` must end in \.png; got 'profile\.svg'"):
         measured.save_picture(tmp_path / "profile.svg")
     assert [each.name for each in tmp_path.iterdir()] == ["profile.png"]
+
+
+def test_engines_that_nobody_named_may_fail(
+    tiny: keras.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = profiling.make_engine
+
+    def make_engine(model: keras.Model, name: str, *, precision: str) -> Any:
+        if name == "onnx":
+            raise ExportError("it has no such operation")
+        return real(model, name, precision=precision)
+
+    monkeypatch.setattr(profiling, "make_engine", make_engine)
+    monkeypatch.setattr(profiling, "available_engines", lambda: ("tensorflow", "onnx"))
+    found = profile(tiny, seconds=0.01)
+    assert [one.engine for one in found.latencies] == ["tensorflow"]
+    assert found.skipped == ("onnx: it has no such operation",)
+    with pytest.raises(ExportError, match="no such operation"):
+        profile(tiny, ["onnx"], seconds=0.01)
 
 
 def test_wrong_options(tiny: keras.Model) -> None:

@@ -308,6 +308,7 @@ def test_it_is_saved_and_opened_again(
         quantised.save(tmp_path / "small.onnx")
 
 
+@pytest.mark.tensorflow
 def test_the_report_reads(made: dict[str, Quantized]) -> None:
     report = made["openvino"].report
     again = QuantizationReport.from_json(json.loads(json.dumps(report.to_json())))

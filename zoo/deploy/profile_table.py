@@ -48,6 +48,8 @@ def _totals(profile: Profile) -> Table:
     }
     if profile.uncounted:
         rows["not counted"] = ", ".join(profile.uncounted)
+    if profile.skipped:
+        rows["not run"] = "\n".join(profile.skipped)
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", value)
     return table

@@ -26,7 +26,7 @@ from zoo.deploy.counting import (
     uncounted,
 )
 from zoo.deploy.engines import Engine, available_engines, cores, make_engine
-from zoo.errors import OptionValueError
+from zoo.errors import ExportError, OptionValueError
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -79,6 +79,7 @@ class Profile:
     stages: tuple[StageCost, ...]
     stage_engine: str  # that timed the stages; empty where none did
     latencies: tuple[Latency, ...]
+    skipped: tuple[str, ...]  # engines that are installed and cannot run the model, and why
     processor: str
     cores: int  # that this process may use
 
@@ -117,12 +118,13 @@ def profile(
     Args:
         model: A model of a fixed input size, or a name of the catalog, which gets random weights.
         engines: Names, or engines already made, such as what `zoo.deploy.quantize` returns. None:
-            all that are installed. An empty list: nothing is timed.
+            all that are installed and can run the model. An empty list: nothing is timed.
         batch: Examples in a call.
         precision: Of the engines that are made here.
         seconds: For which each engine is timed; at least 10 calls whatever that takes.
 
     Raises:
+        ExportError: An engine that was named cannot hold the model.
         OptionValueError: `batch` or `seconds` is not positive, the size of the input is not fixed,
             the model is no functional graph, or an engine is not known or not installed.
         UnknownModelError: No such model.
@@ -135,12 +137,12 @@ def profile(
         opened = create_model(os.fspath(model))
     costs = operation_costs(opened)
     peak = peak_activations(opened, batch)
-    chosen = available_engines() if engines is None else engines
     shape = tuple(opened.input_shape[1:])
     inputs = np.random.default_rng(0).normal(size=(batch, *shape)).astype(np.float32)
-    latencies = _latencies(opened, chosen, inputs, precision, seconds)
+    chosen, skipped = _engines(opened, engines, precision, inputs)
+    latencies = _latencies(chosen, inputs, seconds)
     groups = stage_groups([cost.stage for cost in costs])
-    timer = next((one for one in chosen if isinstance(one, str)), "")
+    timer = next((one.engine.name for one in chosen if one.is_own), "")
     times = _stage_seconds(opened, groups, timer, inputs, seconds) if timer else {}
     kinds = dict.fromkeys(cost.kind for cost in costs if cost.macs)
     return Profile(
@@ -158,6 +160,7 @@ def profile(
         stages=tuple(_stage_costs(costs, groups, times)),
         stage_engine=timer,
         latencies=latencies,
+        skipped=skipped,
         processor=_processor(),
         cores=cores(),
     )
@@ -238,39 +241,60 @@ def _caller(engine: Engine, inputs: Array) -> Callable[[], Any]:
     return lambda: engine(inputs)
 
 
-def _latencies(
-    model: keras.Model,
-    engines: Sequence[str | Engine],
-    inputs: Array,
-    precision: str,
-    seconds: float,
-) -> tuple[Latency, ...]:
-    made, grown = [], []
-    for engine in engines:
-        before = resident_bytes()
-        made.append(
-            make_engine(model, engine, precision=precision) if isinstance(engine, str) else engine
-        )
-        made[-1](inputs)
-        after = resident_bytes()
-        held_before = before is None or after is None or not isinstance(engine, str)
-        grown.append(None if held_before else max(0, (after or 0) - (before or 0)))
-    if not made:
+@dataclass(frozen=True, kw_only=True)
+class _Timed:
+    """An engine to time."""
+
+    engine: Engine
+    grown: int | None  # bytes that the process grew by when it was made and first called
+    is_own: bool  # made here, not handed over
+
+
+def _engines(
+    model: keras.Model, engines: Sequence[str | Engine] | None, precision: str, inputs: Array
+) -> tuple[list[_Timed], tuple[str, ...]]:
+    """The engines, and of those that nobody named the ones that cannot run the model."""
+    found: list[_Timed] = []
+    skipped = []
+    for one in available_engines() if engines is None else engines:
+        if not isinstance(one, str):
+            found.append(_Timed(engine=one, grown=None, is_own=False))
+            continue
+        try:
+            found.append(_own(model, one, precision, inputs))
+        except (OptionValueError, ExportError) as error:
+            if engines is not None:
+                raise
+            skipped.append(f"{one}: {error}")
+    return found, tuple(skipped)
+
+
+def _own(model: keras.Model, name: str, precision: str, inputs: Array) -> _Timed:
+    before = resident_bytes()
+    engine = make_engine(model, name, precision=precision)
+    engine(inputs)
+    after = resident_bytes()
+    grown = None if before is None or after is None else max(0, after - before)
+    return _Timed(engine=engine, grown=grown, is_own=True)
+
+
+def _latencies(engines: Sequence[_Timed], inputs: Array, seconds: float) -> tuple[Latency, ...]:
+    if not engines:
         return ()
-    rounds = np.asarray(alternate([_caller(engine, inputs) for engine in made], seconds))
+    rounds = np.asarray(alternate([_caller(one.engine, inputs) for one in engines], seconds))
     low, median, high = np.percentile(rounds, (LOW, 50, HIGH), axis=0)
     return tuple(
         Latency(
-            engine=engine.name,
-            precision=engine.precision,
+            engine=one.engine.name,
+            precision=one.engine.precision,
             median_s=float(median[i]),
             low_s=float(low[i]),
             high_s=float(high[i]),
             calls=len(rounds),
             images_per_s=float(len(inputs) / median[i]),
-            memory_bytes=grown[i],
+            memory_bytes=one.grown,
         )
-        for i, engine in enumerate(made)
+        for i, one in enumerate(engines)
     )
 
 
