@@ -18,7 +18,7 @@ from rich.console import Console
 
 import zoo
 from tests.random_weights import Array
-from zoo.deploy import counting, profiling
+from zoo.deploy import counting, engines, profiling
 from zoo.deploy.counting import count_macs, operation_costs, peak_activations, steps, uncounted
 from zoo.deploy.profiling import Profile, profile, stage_groups
 from zoo.errors import ExportError, OptionValueError
@@ -363,8 +363,8 @@ def tiny() -> keras.Model:
 
 def test_engines_take_turns_and_their_time_is_told(tiny: keras.Model) -> None:
     calls: list[str] = []
-    engines = [Sleeper("slow", 0.02, calls), Sleeper("fast", 0.004, calls)]
-    found = profile(tiny, engines, batch=4, seconds=0.2)
+    sleepers = [Sleeper("slow", 0.02, calls), Sleeper("fast", 0.004, calls)]
+    found = profile(tiny, sleepers, batch=4, seconds=0.2)
     slow, fast = found.latencies
     assert (slow.engine, fast.engine, fast.precision) == ("slow", "fast", "int8")
     assert slow.calls == fast.calls >= profiling.FEWEST
@@ -449,12 +449,11 @@ def test_the_picture(measured: Profile, tmp_path: Path) -> None:
 def test_engines_that_nobody_named_may_fail(
     tiny: keras.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = profiling.make_engine
 
     def make_engine(model: keras.Model, name: str, *, precision: str) -> Any:
         if name == "onnx":
             raise ExportError("it has no such operation")
-        return real(model, name, precision=precision)
+        return engines.make_engine(model, name, precision=precision)
 
     monkeypatch.setattr(profiling, "make_engine", make_engine)
     monkeypatch.setattr(profiling, "available_engines", lambda: ("tensorflow", "onnx"))
