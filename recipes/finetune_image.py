@@ -27,6 +27,7 @@ import keras
 import zoo
 from recipes import RunResult
 from recipes.data import ImageData, Split, split_data
+from recipes.data.sampling import resampled
 from recipes.evaluation import baseline, headline, predict, scores
 from recipes.exporting import export_model
 from recipes.finetune_methods import (
@@ -52,6 +53,7 @@ from recipes.training import (
     training_targets,
 )
 from recipes.versions import versions
+from tuning.augmentation import NO_POLICY
 from zoo.errors import OptionValueError
 from zoo.finetune import stages
 
@@ -93,6 +95,11 @@ class Options(ImageOptions):
                 f"`methods` must be some of {', '.join(METHODS)}, each once; "
                 f"got {', '.join(names or ()) or 'none'}."
             )
+        if names and self.augment != NO_POLICY:
+            raise OptionValueError(
+                "`augment` must be none where `methods` are compared, which all see the same "
+                f"images; got augment={self.augment!r}."
+            )
 
 
 OPTIONS = tuple(f.name for f in fields(Options))
@@ -126,6 +133,7 @@ def _job(options: Options, folder: RunFolder) -> dict[str, Any]:
     data = options.load()
     split = split_data(data, seed=options.seed)
     reference = baseline(split.train, split.test, options.seed)
+    split, sampling = resampled(split, options.sampling, seed=options.seed)
     scaled, scale = training_targets(split)
     seeds = range(options.seed, options.seed + options.seeds)
     compared = _compared if options.methods else _both
@@ -159,6 +167,8 @@ def _job(options: Options, folder: RunFolder) -> dict[str, Any]:
             "params": model.count_params(),
         },
         "exported_seed": best.seed,
+        "augmentation": {"policy": options.augment, "strength": options.augment_strength},
+        "sampling": sampling,
         "data": describe(data, split),
         "seed": options.seed,
         "versions": versions(),
@@ -311,6 +321,8 @@ def _pretrained(
             epochs=stage.epochs,
             seed=seed,
             shift=options.shift,
+            augment=options.augment,
+            augment_strength=options.augment_strength,
             quiet=options.quiet,
         )
         trained = train(model, split, plan, folder)
@@ -329,6 +341,8 @@ def _scratch(
         epochs=options.epochs,
         seed=seed,
         shift=options.shift,
+        augment=options.augment,
+        augment_strength=options.augment_strength,
         quiet=options.quiet,
     )
     trained = train(model, split, plan, folder)

@@ -9,7 +9,14 @@ import numpy as np
 
 from recipes.data import Split
 from recipes.folder import RunFolder
-from recipes.image_report import footer, picture, test_blocks, use_blocks, words
+from recipes.image_report import (
+    footer,
+    picture,
+    sampling_blocks,
+    test_blocks,
+    use_blocks,
+    words,
+)
 from recipes.training import METRICS, History
 from tuning.page.curves import learning_curves
 from tuning.page.document import KeyNumbers, Section, Table, Text, render
@@ -63,7 +70,7 @@ def write_report(
     result = [_methods(metrics)] if compares else [_numbers(metrics, arms)]
     said = COMPARISON.format(**metrics) if compares else SCHEDULE
     sections = [
-        Section(title="Result", blocks=[*result, _arms(metrics)]),
+        Section(title="Result", blocks=[*result, _arms(metrics), *sampling_blocks(metrics)]),
         Section(title="Curves", blocks=[_curves(folder, metrics, arms), Text(said)]),
         Section(title="Test", blocks=test_blocks(folder, metrics, split, outputs)),
         Section(title="Use it", blocks=use_blocks(metrics)),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -158,15 +159,35 @@ def test_finetune_image_from_a_local_checkpoint(tmp_path: Path) -> None:
         data="digits",
         model="test_efficientnet",
         weights=str(tmp_path / "start.safetensors"),
+        sampling="over",
         smoke=True,
         quiet=True,
         out=str(tmp_path / "run"),
     )
     arms = found.metrics["arms"]
     assert [arm["name"] for arm in arms] == ["pretrained", "scratch"]
+    after = found.metrics["sampling"]["after"].values()
+    assert set(after) == {max(found.metrics["sampling"]["before"].values())}
     assert found.metrics["gain"] == pytest.approx(arms[0]["accuracy"] - arms[1]["accuracy"])
     assert "from scratch" in (found.folder / "report.html").read_text()
     assert zoo.deploy.predictor(found.folder / "model.keras").class_names == tuple("0123456789")
+
+
+@pytest.mark.slow
+def test_finetune_image_augments_while_it_trains(tmp_path: Path) -> None:
+    found = recipes.run(
+        "finetune-image",
+        data="digits",
+        model="test_efficientnet",
+        weights=None,
+        augment="random_affine",
+        smoke=True,
+        quiet=True,
+        out=str(tmp_path / "run"),
+    )
+    assert found.metrics["augmentation"]["policy"] == "random_affine"
+    opened = keras.saving.load_model(found.folder / "model.keras")
+    assert not [layer.name for layer in opened.layers if layer.name == "augmentation"]
 
 
 @pytest.mark.parametrize(
@@ -219,6 +240,8 @@ def test_unknown_names_are_errors_that_help() -> None:
         recipes.run("finetune-image", methods=("lora", "lor"))
     with pytest.raises(OptionValueError, match="each once; got lora, lora"):
         recipes.run("finetune-image", methods=("lora", "lora"))
+    with pytest.raises(OptionValueError, match=r"`augment` must be none where .*'randaugment'"):
+        recipes.run("finetune-image", methods=("probe", "lora"), augment="randaugment")
     with pytest.raises(OptionValueError, match=r"`layer_decay` must be in \(0, 1\]; got layer_d"):
         recipes.run("finetune-image", layer_decay=1.5)
     with pytest.raises(OptionValueError, match="`resume` needs `out`"):
