@@ -6,7 +6,6 @@ batch; then a number of batches a line, and answers the seconds per image: of pr
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import sys
@@ -19,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+
+from benchmarks.speed_worker import versions
 
 BATCH = 64
 IMAGES = 256  # different ones
@@ -239,16 +240,6 @@ MAKERS: dict[str, Callable[[str, int], Iterator[Any]]] = {
 }
 
 
-def versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
 def answer(result: object) -> None:
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
@@ -266,7 +257,7 @@ def main() -> None:
         return
     first = time.perf_counter() - began
     next(batches)
-    answer({"first_s": first, "versions": versions()})
+    answer({"first_s": first, "versions": versions(PACKAGES)})
     for line in sys.stdin:
         count = int(line)
         busy, clock = time.process_time(), time.perf_counter()

@@ -5,19 +5,16 @@ Speaks as `speed_worker` does. `agreement` runs once, in a process of its own.
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-Step = Callable[[], object]
+from benchmarks.speed_worker import Step, reason, run_steps, versions
 
 PACKAGES = (
     "tensorflow", "keras", "openvino", "nncf", "onnxruntime", "tf2onnx", "ai-edge-litert",
@@ -86,7 +83,7 @@ def prepare(arm: str, model: str, size: int, batch: int) -> tuple[Step, dict[str
         "precision": chosen.engine.precision,
         "first_s": ready,
         "compared": compare(first, expected),
-        "versions": versions(),
+        "versions": versions(PACKAGES),
     }
     return lambda: chosen.run(images, batch), facts
 
@@ -114,43 +111,5 @@ def agreement(model: str, weights: str, arms: list[str], count: int) -> dict[str
     return found
 
 
-def reason(error: Exception) -> str:
-    """Returns an error as one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def versions() -> dict[str, str]:
-    """Returns the versions of what is installed of the packages."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def main() -> None:
-    answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
-
-    def answer(content: object) -> None:
-        answers.write(json.dumps(content) + "\n")
-        answers.flush()
-
-    request = json.loads(sys.stdin.readline())
-    try:
-        step, facts = prepare(**request)
-    except Exception as error:  # noqa: BLE001 - whatever an engine raises is its result
-        answer({"failure": reason(error)})
-        return
-    answer(facts)
-    for line in sys.stdin:
-        count = int(line)
-        begin = time.perf_counter()
-        for _ in range(count):
-            step()
-        answer((time.perf_counter() - begin) / count)
-
-
 if __name__ == "__main__":
-    main()
+    run_steps(prepare)

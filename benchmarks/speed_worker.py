@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 Step = Callable[[], object]
+TORCH = ("torch", "timm")
+KERAS = ("keras", "tensorflow", "keras-hub", "zeromodels")
 
 
 def prepare(
@@ -47,7 +49,7 @@ def prepare(
         "params": sum(p.numel() for p in made.parameters())
         if torch
         else sum(int(np.prod(v.shape)) for v in made.trainable_variables),
-        "versions": versions(torch),
+        "versions": versions(TORCH if torch else KERAS),
     }
     if task == "build":
         step: Step = lambda: MAKERS[library](model, size)  # noqa: E731
@@ -131,9 +133,8 @@ def torch_step(model: Any, images: Any, labels: Any, task: str, *, compiled: boo
     return train
 
 
-def versions(torch: bool) -> dict[str, str]:
-    """Returns the versions of what is installed of the libraries."""
-    packages = ("torch", "timm") if torch else ("keras", "tensorflow", "keras-hub", "zeromodels")
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """Returns the versions of what is installed of the packages."""
     found = {}
     for package in packages:
         try:
@@ -143,7 +144,13 @@ def versions(torch: bool) -> dict[str, str]:
     return found
 
 
-def main() -> None:
+def reason(error: Exception) -> str:
+    """Returns an error as one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+
+
+def run_steps(prepare: Callable[..., tuple[Step, dict[str, Any]]]) -> None:
+    """Reads a request and then numbers of steps, a line each; answers in JSON."""
     answers, sys.stdout = sys.stdout, sys.stderr  # what libraries print is no answer
 
     def answer(content: object) -> None:
@@ -154,7 +161,7 @@ def main() -> None:
     try:
         step, facts = prepare(**request)
     except Exception as error:  # noqa: BLE001 - whatever a library raises is its result
-        answer({"failure": " ".join(f"{type(error).__name__}: {error}".split())[:300]})
+        answer({"failure": reason(error)})
         return
     answer(facts)
     for line in sys.stdin:
@@ -166,4 +173,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_steps(prepare)

@@ -297,6 +297,7 @@ def test_it_is_saved_and_opened_again(
     suffix = {"openvino": ".xml", "litert": ".tflite"}[engine]
     path = quantised.save(tmp_path / f"small{suffix}")
     opened = zoo.deploy.predictor(path)
+    assert opened.engine.precision == "int8"
     np.testing.assert_allclose(opened(images), expected, atol=1e-6)
     assert opened.class_names == zoo.deploy.predictor(model, "tensorflow").class_names
     if engine == "litert":

@@ -110,8 +110,13 @@ def export(
     return Export(path=path, format=chosen, size_bytes=_size(path), difference=difference)
 
 
-def open_engine(path: Path, precision: str = "float32") -> Engine:
+def open_engine(path: Path, precision: str = "float32", held: str = "float32") -> Engine:
     """Makes the engine of an exported file.
+
+    Args:
+        path: The file.
+        precision: What is asked for.
+        held: What the file was quantised to, "float32" if it was not.
 
     Raises:
         OptionValueError: A precision that the file's engine does not have, or an engine that is not
@@ -125,10 +130,11 @@ def open_engine(path: Path, precision: str = "float32") -> Engine:
         )
     with reading(path):
         if chosen == "openvino":
-            return OpenVINOEngine(openvino_core().read_model(os.fspath(path)), precision)
-        makers = {"onnx": OnnxEngine, "litert": LiteRTEngine, "saved_model": SavedModelEngine}
-        engine: Engine = makers[str(chosen)](path)
-        return engine
+            graph = openvino_core().read_model(os.fspath(path))
+            return OpenVINOEngine(graph, held if precision == "float32" else precision)
+        if chosen == "litert":
+            return LiteRTEngine(path, held)
+        return OnnxEngine(path) if chosen == "onnx" else SavedModelEngine(path)
 
 
 @dataclass(frozen=True)

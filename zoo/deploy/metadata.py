@@ -38,6 +38,7 @@ class Description:
     output_shape: tuple[int | None, ...]
     preprocess: Preprocessor
     record: ModelRecord
+    precision: str = "float32"  # "int8" of a quantised model
 
 
 def class_names(record: ModelRecord, outputs: int) -> tuple[str, ...]:
@@ -131,6 +132,7 @@ def _parsed(said: Mapping[str, Any]) -> Description:
             normalise=normalise,
         ),
         record=ModelRecord.from_json(said["record"]),
+        precision=said.get("precision", "float32"),
     )
 
 

@@ -183,7 +183,7 @@ def _of_export(path: Path, engine: str, precision: str) -> Predictor:
         name=described.name,
         preprocess=described.preprocess,
         record=described.record,
-        engine=open_engine(path, precision),
+        engine=open_engine(path, precision, described.precision),
         output_shape=described.output_shape,
     )
 
