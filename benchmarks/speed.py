@@ -23,7 +23,8 @@ TORCH = ("timm", "timm compiled")
 PEERS = ("keras-hub", "zeromodels")
 RESULTS = Path(__file__).with_name("results")
 PAUSE_S = 0.3  # in which the threads of the last contestant go to sleep
-COLUMNS = ("library", "images/s (min..max)", "ours is faster (min..max)", "trainable parameters")
+ONCE = ("build", "load")  # tasks whose step has no images
+COLUMNS = ("library", "{}/s (min..max)", "ours is faster (min..max)", "trainable parameters")
 
 
 class Worker:
@@ -119,15 +120,21 @@ def measure(
 
 
 def rows(found: Mapping[str, Any], batch: int) -> list[list[str]]:
-    """Returns the table of one model; ratios are those of the same round."""
+    """Returns the table of one model; ratios are those of the same round.
+
+    Args:
+        found: What `measure` returns.
+        batch: Images of a step.
+    """
     ours = found["seconds"].get(OURS)
     lines = []
     for library, seconds in found["seconds"].items():
         speed = [batch / one for one in seconds]
+        digits = 1 if speed[0] > 10 else 2
         faster = ""
         if ours and library != OURS:
             faster = spread([theirs / own for theirs, own in zip(seconds, ours, strict=True)])
-        lines.append([library, spread(speed, 1), faster, f"{found['params'][library]:,}"])
+        lines.append([library, spread(speed, digits), faster, f"{found['params'][library]:,}"])
     return lines + [[name, line, "", ""] for name, line in found["failures"].items()]
 
 
@@ -151,11 +158,14 @@ def run(asked: argparse.Namespace, task: str, path: Path) -> None:
             rounds=asked.rounds,
             steps=asked.steps,
         )
+        once = task in ONCE
+        steps = "" if once else f", batch {asked.batch}"
         title = (
-            f"{model}, {task}, {asked.size} px, batch {asked.batch}; median of {asked.rounds} "
-            f"rounds of {asked.steps} steps"
+            f"{model}, {task}, {asked.size} px{steps}; median of {asked.rounds} rounds of "
+            f"{asked.steps} steps"
         )
-        show(title, COLUMNS, rows(found, asked.batch))
+        columns = [column.format("models" if once else "images") for column in COLUMNS]
+        show(title, columns, rows(found, 1 if once else asked.batch))
         used = ", ".join(f"{package} {version}" for package, version in found["versions"].items())
         print(f"{used}\n", flush=True)
         content["models"][model] = {"date": datetime.now(UTC).date().isoformat(), **facts, **found}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 import keras
 import numpy as np
 import pytest
@@ -48,6 +50,11 @@ def test_dense_kernels_start_as_keras_own_truncated_normal() -> None:
     assert np.abs(values).max() <= 2 * DENSE_STDDEV + 1e-6
     assert np.abs(values).max() > 1.95 * DENSE_STDDEV
     assert values.std() == pytest.approx(theirs.std(), rel=0.02)
+    cut = statistics.NormalDist()  # at two deviations
+    inside = cut.cdf(2) - cut.cdf(-2)
+    for share in (0.001, 0.1, 0.25, 0.5, 0.9, 0.999):
+        expected = DENSE_STDDEV * cut.inv_cdf(cut.cdf(-2) + share * inside)
+        assert np.mean(values < expected) == pytest.approx(share, abs=0.005)
     assert abs(values.mean()) < 0.01 * DENSE_STDDEV
     assert layer.get_config()["kernel_initializer"]["class_name"] == "TruncatedNormal"
 

@@ -12,7 +12,7 @@ from tuning.accelerator import jit_compile
 from tuning.data import Data, describe_images, is_batched
 from tuning.hypermodel import CatalogHyperModel
 from tuning.parameters import Choice, Value, When
-from tuning.space import Space, fine_tuning_space, sample
+from tuning.space import Space, fine_tuning_space
 from zoo.errors import OptionValueError
 
 METHODS = ("full", "lora", "probe")
@@ -108,14 +108,9 @@ class FineTuningHyperModel(CatalogHyperModel):
             metrics=metrics,
         )
 
-    def build(self, hp: Any) -> keras.Model:
-        """Returns the compiled model of a trial.
-
-        Raises:
-            OptionValueError: `prepare` was not called.
-        """
-        model = super().build(hp)
-        rate = float(sample(hp, self.space).get("layer_decay", 1.0))
+    def _compiled(self, model: keras.Model, values: Mapping[str, Any]) -> keras.Model:
+        model = super()._compiled(model, values)
+        rate = float(values.get("layer_decay", 1.0))
         if rate == 1.0:
             return model
         from zoo.finetune import layer_decay

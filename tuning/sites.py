@@ -194,12 +194,11 @@ def losses(model: keras.Model) -> list[Any]:
 
 
 def optimizers(model: keras.Model) -> list[Any]:
-    """Returns the optimizer of a model and, if it wraps another, that one."""
-    optimizer = model.optimizer
-    found = []
-    while optimizer is not None:
-        found.append(optimizer)
-        optimizer = getattr(optimizer, "inner_optimizer", None)
+    """Returns the optimizer of a model and those that it wraps, always in the same order."""
+    found = [model.optimizer] if model.optimizer is not None else []
+    for optimizer in found:  # which grows meanwhile
+        inner = getattr(optimizer, "inner_optimizer", None)
+        found += [inner] if inner is not None else getattr(optimizer, "optimizers", ())
     return found
 
 

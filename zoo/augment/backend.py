@@ -40,6 +40,16 @@ def stop_gradient(x: Tensor) -> Tensor:
     return keras.ops.stop_gradient(x)
 
 
+def to_uint8(x: Tensor) -> Tensor:
+    """Rounds numbers of [0, 255], halves to even: float32 -> uint8.
+
+    The last byte of a float32 between 2**23 and 2**24 is that of its integer. So an addition rounds
+    and converts, where XLA would guard a conversion against numbers that do not fit.
+    """
+    view, cast = __getattr__("view"), __getattr__("cast")
+    return cast(view(x + 2.0**23, "int32"), "uint8")
+
+
 def __getattr__(name: str) -> Any:
     if not in_foreign_graph():
         return getattr(keras.ops, name)

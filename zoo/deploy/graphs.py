@@ -120,6 +120,8 @@ def openvino_graph(model: keras.Model) -> Any:
     openvino = require("openvino", "OpenVINO")
     with converting(model, "openvino"), no_telemetry():
         graph = openvino.convert_model(traced(model), share_weights=False)
+    for unused in graph.results[1:]:  # of gradients, as that of TensorFlow's swish: read by nobody
+        graph.remove_result(unused)
     for port, name in ((graph.inputs[0], INPUT), (graph.outputs[0], OUTPUT)):
         port.get_tensor().set_names({name})
     return graph

@@ -6,15 +6,8 @@ of activations from calibration images.
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
-import logging
-import math
 import os
-import re
-import tempfile
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,22 +16,12 @@ import keras
 import numpy as np
 
 from zoo.deploy.calibration import Images, ImageSet, check_representative, gather
-from zoo.deploy.counting import count_macs, item_bytes
-from zoo.deploy.engines import Engine, LiteRTEngine, OpenVINOEngine, TensorflowEngine
-from zoo.deploy.graphs import (
-    check_convertible,
-    converting,
-    openvino_core,
-    openvino_graph,
-    require,
-)
+from zoo.deploy.counting import count_macs
+from zoo.deploy.engines import Engine, TensorflowEngine
+from zoo.deploy.graphs import check_convertible, require
 from zoo.deploy.metadata import append_litert, describe, embed_openvino
-from zoo.deploy.quantization_report import QuantizationReport, QuantizedOperation, compare, share
-from zoo.deploy.quantized_operations import (
-    litert_operations,
-    openvino_layers,
-    openvino_operations,
-)
+from zoo.deploy.quantization_report import QuantizationReport, compare, share
+from zoo.deploy.quantizers import BATCH, Agreement, Made, quantize_litert, quantize_openvino
 from zoo.errors import ExportError, OptionValueError
 from zoo.preprocessing import Array, preprocessor
 from zoo.record import deep_graphs, get_record
@@ -47,7 +30,6 @@ from zoo.weights.store import atomic_path
 SUFFIXES = {"openvino": ".xml", "litert": ".tflite"}
 PRECISIONS = {"openvino": ("int8",), "litert": ("int8", "int8-weights")}
 IMAGES = 300  # that ranges are learned from
-BATCH = 32  # of the comparison
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +88,7 @@ def quantize(
     bias_correction: Literal["fast", "accurate"] | None = "fast",
     everything: bool = False,
     float_layers: str | None = None,
+    agreement: float | None = None,
     images: int = IMAGES,
 ) -> Quantized:
     """Makes an int8 engine of a model, and says layer by layer what was changed.
@@ -128,6 +111,10 @@ def quantize(
             as well. They are few of the multiply-adds and make most of the error.
         float_layers: For OpenVINO: a regular expression, searched in layer names; what matches
             stays float32.
+        agreement: For OpenVINO and classifiers: least share of the compared images whose best
+            class must stay the same, such as 0.99. Layers whose rounding changes the outputs most
+            go back to float32, one after the other, until it is reached. That takes minutes. Give
+            `validation` images for it to hold beyond those of the calibration.
         images: Most images of `calibration` that ranges are learned from.
 
     Raises:
@@ -135,9 +122,11 @@ def quantize(
             that is not installed.
         DataError: Too few calibration images, or images or labels of a wrong kind.
         SourceError: A file that does not exist.
-        ExportError: The converter failed, or nothing was quantised.
+        ExportError: The converter failed, or nothing was quantised: perhaps because `agreement` is
+            only reached without.
     """
     _check_choices(engine, precision, activations, bias_correction, images)
+    _check_agreement(agreement, engine, model)
     if calibration is None:
         raise OptionValueError(
             "`calibration` must be given: some hundred uint8 images such as the model will meet."
@@ -154,11 +143,17 @@ def quantize(
     if validation is not None:
         compared = gather(validation, labels, prepare, argument="validation", limit=None)
     if engine == "openvino":
-        graph = openvino_graph(model)
-        kept = _kept(graph, model, everything=everything, float_layers=float_layers)
-        made = _openvino(model, graph, learned, kept, activations, bias_correction)
+        made = quantize_openvino(
+            model,
+            learned,
+            activations=activations,
+            bias_correction=bias_correction,
+            everything=everything,
+            float_layers=float_layers,
+            agreement=None if agreement is None else Agreement(agreement, compared),
+        )
     else:
-        made = _litert(model, learned, precision)
+        made = quantize_litert(model, learned, precision)
     _check_changed(model, made)
     report = _report(model, precision, made, learned, compared)
     return Quantized(
@@ -190,18 +185,19 @@ def _check_choices(
         raise OptionValueError(f"`images` must be positive; got images={images}.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Made:
-    """What a quantiser made."""
+def _check_agreement(agreement: float | None, engine: str, model: keras.Model) -> None:
+    if agreement is None:
+        return
+    if not 0 < agreement <= 1:
+        raise OptionValueError(f"`agreement` must be in (0, 1]; got agreement={agreement!r}.")
+    if engine != "openvino" or not _has_classes(model):
+        raise OptionValueError(
+            f"`agreement` counts best classes and needs engine='openvino'; got engine={engine!r} "
+            f"and `{model.name}` with outputs {tuple(model.output_shape)}. Leave it out."
+        )
 
-    engine: Engine
-    graph: Any
-    operations: tuple[QuantizedOperation, ...]
-    bytes_before: int
-    bytes_after: int
 
-
-def _check_changed(model: keras.Model, made: _Made) -> None:
+def _check_changed(model: keras.Model, made: Made) -> None:
     if not any(one.after != one.before for one in made.operations):
         raise ExportError(
             f"Nothing of `{model.name}` was quantised: none of its {len(made.operations)} "
@@ -210,7 +206,7 @@ def _check_changed(model: keras.Model, made: _Made) -> None:
 
 
 def _report(
-    model: keras.Model, precision: str, made: _Made, learned: ImageSet, compared: ImageSet
+    model: keras.Model, precision: str, made: Made, learned: ImageSet, compared: ImageSet
 ) -> QuantizationReport:
     with deep_graphs():
         original = TensorflowEngine(model)
@@ -243,129 +239,3 @@ def _has_classes(model: keras.Model) -> bool:
     if record is None or single:
         return not single
     return record.task == "classify" and record.options.get("num_classes") != 0
-
-
-# --- OpenVINO -----------------------------------------------------------------------------------
-
-
-def _kept(
-    graph: Any, model: keras.Model, *, everything: bool, float_layers: str | None
-) -> list[str]:
-    """The names in the graph of what stays float32."""
-    layers = openvino_layers(graph, model)
-    kept = [] if everything else _sensitive(layers)
-    if float_layers is None:
-        return kept
-    matching = [name for name, one in layers.items() if re.search(float_layers, one.name)]
-    if not matching:
-        some = ", ".join([one.name for one in layers.values()][:4])
-        raise OptionValueError(
-            f"`float_layers` must match a layer that multiplies; got {float_layers!r} for "
-            f"{model.name}, whose layers are named like {some}."
-        )
-    return list(dict.fromkeys([*kept, *matching]))
-
-
-def _sensitive(layers: dict[str, QuantizedOperation]) -> list[str]:
-    """The first multiplication and the depthwise ones, by their names in the graph.
-
-    The first sees every detail that is lost for good, and a depthwise one sums over nine products
-    only, in which errors do not cancel out.
-    """
-    first = next(iter(layers), "")
-    depthwise = [name for name, one in layers.items() if one.kind.startswith("depthwise")]
-    return list(dict.fromkeys([first, *depthwise]))
-
-
-def _openvino(
-    model: keras.Model,
-    graph: Any,
-    learned: ImageSet,
-    kept: list[str],
-    activations: str,
-    bias_correction: str | None,
-) -> _Made:
-    nncf = require("nncf", 'quantize(engine="openvino")')
-    preset = nncf.QuantizationPreset
-    ranges = importlib.import_module("nncf.quantization.range_estimator")
-    parameters = importlib.import_module("nncf.quantization.advanced_parameters")
-    advanced = nncf.AdvancedQuantizationParameters(
-        disable_bias_correction=bias_correction is None,
-        # NNCF's own are means of the images' ranges, for each channel of a depthwise convolution:
-        # what few images or channels hold is cut off
-        activations_range_estimator_params=ranges.RangeEstimatorParametersSet.MINMAX,
-        activations_quantization_params=parameters.QuantizationParameters(per_channel=False),
-    )
-    with converting(model, "int8 of openvino"), _quiet(nncf):
-        quantised = nncf.quantize(
-            graph,
-            nncf.Dataset(list(learned.examples())),
-            preset=preset.MIXED if activations == "asymmetric" else preset.PERFORMANCE,
-            subset_size=len(learned),
-            ignored_scope=nncf.IgnoredScope(names=kept) if kept else None,
-            fast_bias_correction=bias_correction != "accurate",
-            advanced_parameters=advanced,
-        )
-    return _Made(
-        engine=OpenVINOEngine(quantised, "int8"),
-        graph=quantised,
-        operations=openvino_operations(quantised, openvino_core(), model),
-        bytes_before=_constant_bytes(graph),
-        bytes_after=_constant_bytes(quantised),
-    )
-
-
-def _constant_bytes(graph: Any) -> int:
-    constants = [op for op in graph.get_ordered_ops() if op.get_type_name() == "Constant"]
-    return sum(op.get_byte_size() for op in constants)
-
-
-@contextlib.contextmanager
-def _quiet(nncf: Any) -> Iterator[None]:
-    """Inside, NNCF reports errors only."""
-    nncf.set_log_level(logging.ERROR)
-    try:
-        yield
-    finally:
-        nncf.set_log_level(logging.INFO)
-
-
-# --- LiteRT -------------------------------------------------------------------------------------
-
-
-def _litert(model: keras.Model, learned: ImageSet, precision: str) -> _Made:
-    import tensorflow as tf
-
-    require("ai_edge_litert.interpreter", 'quantize(engine="litert")')
-    sets = tf.lite.OpsSet
-    options: dict[str, Any] = {"target_spec": {"supported_ops": [sets.TFLITE_BUILTINS]}}
-    if precision == "int8":
-        options["representative_dataset"] = _examples(learned)
-        # whatever has no form in int8 stays float32; inputs and outputs too
-        options["target_spec"]["supported_ops"].insert(0, sets.TFLITE_BUILTINS_INT8)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        converting(model, "int8 of litert"),
-        deep_graphs(),
-    ):
-        path = Path(folder) / "model.tflite"
-        model.export(
-            str(path),
-            format="litert",
-            verbose=False,
-            optimizations=[tf.lite.Optimize.DEFAULT],
-            experimental_enable_resource_variables=False,  # weights are constants
-            **options,
-        )
-        content = path.read_bytes()
-    return _Made(
-        engine=LiteRTEngine(content, precision),
-        graph=content,
-        operations=litert_operations(content, model),
-        bytes_before=sum(math.prod(v.shape) * item_bytes(v.dtype) for v in model.weights),
-        bytes_after=len(content),
-    )
-
-
-def _examples(learned: ImageSet) -> Callable[[], Iterator[list[Array]]]:
-    return lambda: ([one] for one in learned.examples())

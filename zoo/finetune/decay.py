@@ -64,12 +64,9 @@ def layer_decay(
     }
     # what the model does not have yet, such as another head, learns at the full rate
     default = _copy(optimizer, 1.0, deepest + 1, decays=True, split=False)
-    layered = keras.optimizers.MultiOptimizer(
+    return keras.optimizers.MultiOptimizer(
         keras.optimizers.OptimizerMap(default, copies), name=f"{optimizer.name}_by_depth"
     )
-    # a plain number each, by which the trial engine tells two of them apart
-    layered.initial_rates = tuple(_initial(copy) for copy in copies.values())
-    return layered
 
 
 def _check(optimizer: Any) -> None:
@@ -120,7 +117,3 @@ def _scaled(rate: Any, plain: Any, scale: float) -> Any:
     for field in given:
         config[field] = keras.tree.map_structure(lambda value: value * scale, config[field])
     return type(rate).from_config(config)
-
-
-def _initial(optimizer: Any) -> float:
-    return float(keras.ops.convert_to_numpy(optimizer.learning_rate))

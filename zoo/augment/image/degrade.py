@@ -90,9 +90,7 @@ def clahe(grid: tuple[int, int], *, lightness: bool) -> pixels.Kernel:
             planes = [_equalized(x[..., i], args[0], grid) for i in range(image.shape[-1])]
             result = ops.stack(planes, axis=-1)
         result = ops.clip(result, 0.0, 255.0)
-        if "int" in str(image.dtype):
-            result = ops.round(result)
-        return ops.cast(result, image.dtype)
+        return ops.to_uint8(result) if "int" in str(image.dtype) else result
 
     return equalize
 

@@ -184,7 +184,7 @@ class MixUp(Mixing):
             other = ops.cast(ops.take(images, partner, axis=0), "float32")
             mixed = ops.cast(images, "float32") * keep + other * (1.0 - keep)
             if "int" in str(images.dtype):
-                return ops.cast(ops.round(mixed), images.dtype)
+                return ops.to_uint8(mixed)
             return mixed
 
         result = {**data, "images": self._on_values(data["images"], mix)}
@@ -348,7 +348,7 @@ class MixUpOrCutMix(Mixing):
             other = ops.take(images, partner, axis=0)
             mean = ops.cast(images, "float32") * keep + ops.cast(other, "float32") * (1.0 - keep)
             if "int" in str(images.dtype):
-                mean = ops.cast(ops.round(mean), images.dtype)
+                mean = ops.to_uint8(mean)
             return ops.where(inside, other, mean)
 
         result = {**data, "images": self._on_values(images, mix)}

@@ -401,7 +401,7 @@ def _like(x: Tensor, image: Tensor, *, rounded: bool = False) -> Tensor:
     x = ops.clip(x, 0.0, 255.0)
     if not _is_integer(image):
         return x
-    return ops.cast(ops.round(x) if rounded else x, image.dtype)
+    return ops.to_uint8(x if rounded else ops.floor(x))
 
 
 def _from_unit(x: Tensor, image: Tensor) -> Tensor:

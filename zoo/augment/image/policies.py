@@ -398,7 +398,7 @@ class AugMix(_Policy):
                 part = slice(chain * longest, (chain + 1) * longest)
                 changed = done(step, image, numbers[part], index[part])
                 total = total + share * weights[chain] * ops.cast(changed, "float32")
-            return ops.cast(ops.round(total), image.dtype) if "int" in str(image.dtype) else total
+            return ops.to_uint8(total) if "int" in str(image.dtype) else total
 
         args = ops.concatenate(
             [
