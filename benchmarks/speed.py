@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -130,7 +131,7 @@ def rows(found: Mapping[str, Any], batch: int) -> list[list[str]]:
     lines = []
     for library, seconds in found["seconds"].items():
         speed = [batch / one for one in seconds]
-        digits = 1 if speed[0] > 10 else 2
+        digits = 1 if statistics.median(speed) > 3 else 2
         faster = ""
         if ours and library != OURS:
             faster = spread([theirs / own for theirs, own in zip(seconds, ours, strict=True)])

@@ -34,6 +34,7 @@ def test_ratios_are_those_of_the_same_round() -> None:
     assert first == ["keras-zoo", "8.0 (4.0..16.0)", "", "7"]
     assert second == ["keras-hub", "4.0 (4.0..16.0)", "1.00 (1.00..2.00)", "8"]
     assert failed[:2] == ["zeromodels", "ModuleNotFoundError: no"]
+    assert rows(FOUND, 1)[0][1] == "2.00 (1.00..4.00)"
 
 
 @pytest.mark.parametrize("task", ["forward", "predict", "train"])

@@ -244,6 +244,20 @@ def test_other_backends_are_told(name: str) -> None:
 
 
 @pytest.mark.tensorflow
+def test_openvino_gets_one_output_and_keeps_maps_as_they_lie() -> None:
+    """TensorFlow's swish has a gradient whose operation would be an output of its own."""
+    pytest.importorskip("openvino")
+    swish = random_model("test_efficientnet", num_classes=CLASSES, input_size=32)
+    graph = openvino_graph(swish)
+    assert len(graph.outputs) == 1
+    kinds = [operation.get_type_name() for operation in graph.get_ordered_ops()]
+    assert kinds.count("Swish") > 10
+    run = openvino_core().compile_model(graph, "CPU").get_runtime_model()
+    moved = [op for op in run.get_ops() if op.get_rt_info()["layerType"].astype(str) == "Transpose"]
+    assert len(moved) <= 1  # of the images
+
+
+@pytest.mark.tensorflow
 def test_no_tool_reports_to_its_maker(monkeypatch: pytest.MonkeyPatch) -> None:
     sender = pytest.importorskip("openvino_telemetry.utils.sender").TelemetrySender
     from openvino_telemetry import Telemetry

@@ -247,6 +247,9 @@ def test_the_record_goes_along_and_files_open(tmp_path: Path) -> None:
     assert norms(opened) == 0
     assert_same(opened, model)
     assert zoo.preprocessor(fused) == zoo.preprocessor(model)
+    with pytest.raises(OptionValueError, match=r"other weights than a test_resnet of its options"):
+        zoo.save_pretrained(fused, tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
 
 
 def test_the_plan_reads(caplog: pytest.LogCaptureFixture) -> None:

@@ -188,7 +188,7 @@ def test_nothing_quantised_is_an_error(
     class Nothing:
         operations = unchanged
 
-    monkeypatch.setattr(quantization, "_litert", lambda *_: Nothing)
+    monkeypatch.setattr(quantization, "quantize_litert", lambda *_: Nothing)
     with pytest.raises(ExportError, match=r"none of its \d+ convolutions and dense layers"):
         quantize(model, "int8", photos(FEWEST), engine="litert")
 
@@ -270,6 +270,34 @@ def test_everything_but_layers_to_keep(model: keras.Model) -> None:
     assert (report.calibration_images, report.compared_images) == (33, 9)
     assert report.compared_on == "validation"
     assert report.accuracy_before is None
+
+
+@pytest.mark.tensorflow
+def test_a_least_agreement_keeps_layers_in_float(model: keras.Model) -> None:
+    need("openvino")
+    images = photos(48, 5)
+    loose = quantize(model, "int8", images, everything=True).report
+    assert loose.agreement is not None
+    least = (loose.agreement + 1) / 2
+    strict = quantize(model, "int8", images, everything=True, agreement=least)
+    assert 0 < strict.report.quantized < loose.quantized
+    inputs = zoo.preprocessor(model)(images)
+    same = strict(inputs).argmax(1) == outputs(model, inputs).argmax(1)
+    assert np.mean(same) >= least > loose.agreement
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"agreement": 1.5}, r"`agreement` must be in \(0, 1\]; got agreement=1\.5"),
+        ({"agreement": 0.9, "engine": "litert"}, "needs engine='openvino'; got engine='litert'"),
+    ],
+)
+def test_agreements_that_cannot_be(
+    model: keras.Model, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(OptionValueError, match=message):
+        quantize(model, "int8", photos(FEWEST), **options)
 
 
 @pytest.mark.tensorflow

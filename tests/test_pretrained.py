@@ -248,6 +248,9 @@ def test_saved_and_opened(name: str, tmp_path: Path) -> None:
     first = random_model(name, **OPTIONS)
     set_record(first, replace(record_of(first), class_names=tuple("abcdefg"), task="multi-label"))
     zoo.save_pretrained(first, tmp_path / "new" / "folder")
+    (tmp_path / "new" / "file").touch()
+    modes = {path.stat().st_mode for path in (tmp_path / "new").rglob("*") if path.is_file()}
+    assert len(modes) == 1  # whoever may read new files here may read the weights
     second = zoo.from_pretrained(tmp_path / "new" / "folder")
     assert_equal_but(second, first)
     x = np.random.default_rng(0).uniform(0, 255, (3, 48, 40, 1)).astype("float32")

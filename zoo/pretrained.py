@@ -12,6 +12,7 @@ from typing import Any
 
 import keras
 
+from zoo.blocks import deferred_kernels
 from zoo.errors import CheckpointError, OptionValueError, SourceError, UnknownModelError
 from zoo.factory import create_model
 from zoo.hub import check_can_push, parse_target, push_folder
@@ -55,9 +56,10 @@ def save_pretrained(
 
     Raises:
         UnknownModelError: zoo did not make this model.
-        OptionValueError: A backbone, which `from_pretrained` could not rebuild; a metric that is
-            no number; for a push: no licence, a name that the Hub does not allow, or
-            `private=True` and the repository is public.
+        OptionValueError: A backbone, or a model whose layers `fuse` or adapters changed, which
+            `from_pretrained` could not rebuild; a metric that is no number; for a push: no
+            licence, a name that the Hub does not allow, or `private=True` and the repository is
+            public.
         SourceError: The Hub cannot be reached or refuses.
         OfflineError: A push while offline mode is on.
     """
@@ -95,7 +97,26 @@ def _saveable(model: keras.Model) -> ModelRecord:
             f"`{model.name}` is a backbone, and a folder holds a whole model. Write its weights "
             "with zoo.export_weights and pass them to zoo.create_backbone(..., weights=file)."
         )
+    with deferred_kernels():
+        fresh = create_model(record.architecture, **record.options)
+    differing = _shapes(model).items() ^ _shapes(fresh).items()
+    if differing:
+        raise OptionValueError(
+            f"`{model.name}` has other weights than a {record.architecture} of its options "
+            f"({', '.join(sorted({path for path, _ in differing})[:3])}, ...), so nothing could "
+            "open the folder. Save what was fused as a `.keras` file; merge adapters by "
+            "zoo.finetune.merge_lora first."
+        )
     return record
+
+
+def _shapes(model: keras.Model) -> dict[str, tuple[int, ...]]:
+    """The shapes of weights by layer and name."""
+    return {
+        f"{layer.name}/{weight.name}": tuple(weight.shape)
+        for layer in model.layers
+        for weight in layer.weights
+    }
 
 
 def _write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import logging
 import math
 import re
@@ -31,6 +32,7 @@ from zoo.preprocessing import Array
 from zoo.record import deep_graphs
 
 BATCH = 32  # of a comparison
+_LOG = logging.getLogger("zoo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,9 @@ def _agreeing(compiled: Any, batches: Iterable[tuple[Array, Array]]) -> tuple[fl
     for batch, best in batches:
         outputs.append([np.array(compiled(batch)[0])])
         same.append(outputs[-1][0].argmax(axis=1) == best)
-    return float(np.mean(np.concatenate(same))), outputs
+    share = float(np.mean(np.concatenate(same)))
+    _LOG.info("the same best class for %.1f %% of images", 100 * share)
+    return share, outputs
 
 
 def quantize_openvino(
@@ -138,15 +142,17 @@ def quantize_openvino(
         if agreement is None:
             quantised = nncf.quantize(graph, examples, advanced_parameters=advanced, **options)
         else:
-            quantised = nncf.quantize_with_accuracy_control(
-                graph,
-                examples,
-                nncf.Dataset(agreement.batches(graph), lambda pair: pair[0]),
-                _agreeing,
-                max_drop=1 - agreement.least,
-                advanced_quantization_parameters=advanced,
-                **options,
-            )
+            # which draws several progress bars for every layer it tries
+            with contextlib.redirect_stdout(io.StringIO()):
+                quantised = nncf.quantize_with_accuracy_control(
+                    graph,
+                    examples,
+                    nncf.Dataset(agreement.batches(graph), lambda pair: pair[0]),
+                    _agreeing,
+                    max_drop=1 - agreement.least,
+                    advanced_quantization_parameters=advanced,
+                    **options,
+                )
     return Made(
         engine=OpenVINOEngine(quantised, "int8"),
         graph=quantised,

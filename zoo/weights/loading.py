@@ -169,4 +169,7 @@ def write_tensors(path: Path, tensors: dict[str, Array]) -> None:
         else:
             from safetensors.numpy import save_file
 
+            partial.touch()
+            mode = partial.stat().st_mode  # of a new file; safetensors makes one of its owner alone
             save_file(tensors, partial)
+            partial.chmod(mode)
