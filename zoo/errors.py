@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 
 class ZooError(Exception):
     """Base of every error raised on purpose; the command line prints one line and exits with 2."""
 
-    # Not inherited from a builtin: by this TensorFlow's autograph sees that it can raise the error
-    # again, with the user's own lines in the message, instead of one of its own.
-    __init__ = Exception.__init__
+    if not TYPE_CHECKING:
+        # Not inherited from a builtin: by this TensorFlow's autograph sees that it can raise the
+        # error again, with the user's own lines in the message, instead of one of its own.
+        __init__ = Exception.__init__
 
 
 class UnknownNameError(ZooError, ValueError):
